@@ -1,0 +1,1 @@
+"""What is known: records, outcome store, task sets, answers, verifiers."""

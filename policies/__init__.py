@@ -1,0 +1,1 @@
+"""How compute is spent: strategies, stop rules, the action catalogue, the vLLM backend and engine."""

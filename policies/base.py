@@ -1,0 +1,209 @@
+"""The vocabulary of strategies: what they are given, what they yield.
+
+A strategy is an async generator over a query. Generation is passed in; spending goes through a meter that cannot be
+overspent; Evidence is yielded after every wave, and whoever consumes it decides whether there is a next wave. Knows
+nothing of HTTP, routers or logs. The protocol follows the solvers of inspect_ai.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from rheostat.data.errors import BudgetError
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import AnswerKind, Attempt, AttemptKind, Query
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream call: `n` samples of at most `max_tokens` generated tokens each."""
+
+    model: str
+    messages: tuple[dict[str, Any], ...]
+    max_tokens: int
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    extra: dict[str, Any] = {}
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """One sampled text. `completion_tokens` counts what was generated for it, reasoning included."""
+
+    index: int
+    text: str
+    completion_tokens: int
+    finish_reason: str = "stop"
+    mean_logprob: float | None = None
+    reasoning_text: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """The completions of one call, in submission order, and the call as booked."""
+
+    completions: tuple[Completion, ...]
+    attempt: Attempt
+
+
+class Backend(Protocol):
+    """A model server. Every call that reached it is booked through `book`, also when it fails or is cancelled."""
+
+    name: str
+
+    async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
+        """Run one call.
+
+        Raises:
+            UpstreamError: the backend refused, failed or fell silent; what it had generated is booked as wasted.
+            asyncio.CancelledError: the caller gave up; the upstream request is closed and booked as wasted.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Booking(Protocol):
+    """Where attempts are booked, once each."""
+
+    def book(self, attempt: Attempt) -> None:
+        """Add one attempt."""
+        ...
+
+
+class Meter:
+    """The token cap of one query: reserve before a call, settle after it; never over the cap.
+
+    Reservations hold the worst case (`n * max_tokens`), so parallel calls together stay under the cap.
+    """
+
+    def __init__(self, cap_tokens: int) -> None:
+        self.cap_tokens = cap_tokens
+        self.attempts: list[Attempt] = []
+        self.ledger = Ledger()
+        self._reserved = 0
+
+    @property
+    def left_tokens(self) -> int:
+        """Generated tokens that may still be reserved."""
+        return self.cap_tokens - self.ledger.generated - self._reserved
+
+    def reserve(self, n_tokens: int) -> None:
+        """Set tokens aside for a call.
+
+        Raises:
+            BudgetError: fewer than `n_tokens` are left.
+        """
+        if n_tokens > self.left_tokens:
+            raise BudgetError(f"a call of up to {n_tokens} tokens does not fit: {self.left_tokens} of {self.cap_tokens} left")
+        self._reserved += n_tokens
+
+    def release(self, n_tokens: int) -> None:
+        """Give a reservation back once its call is booked."""
+        self._reserved -= n_tokens
+
+    def book(self, attempt: Attempt) -> None:
+        """Add what a call really spent."""
+        self.attempts.append(attempt)
+        self.ledger = self.ledger + attempt.ledger
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One sampled answer as evidence: `answer` is None where nothing could be parsed (a cost, never a vote)."""
+
+    index: int
+    model: str
+    text: str
+    answer: str | None
+    tokens: int
+    mean_logprob: float | None = None
+    score: float | None = None
+    finish_reason: str = "stop"
+    tool_calls: tuple[dict[str, Any], ...] = ()
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known after a wave: all candidates so far in submission order, and the one a strategy would give now.
+
+    `planned` is the number of samples (K, rounds, simulations) the shape allows; `last` is true when the strategy has
+    nothing more to do, whatever the rule says.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    why: str
+    planned: int
+    last: bool = False
+
+    @property
+    def choice(self) -> Candidate:
+        """The candidate whose answer would be given now."""
+        return self.candidates[self.chosen]
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy is given besides the query: the model, the means to call it, and how to read answers."""
+
+    model: str
+    call: Call
+    left_tokens: LeftTokens
+    kind: AnswerKind
+    seed: int
+    waves: tuple[int, ...] = (2, 2, 4)
+    scorer: Scorer | None = None
+
+
+class Call(Protocol):
+    """A metered upstream call: reserves, runs, books, settles."""
+
+    async def __call__(self, request: GenerateRequest, kind: AttemptKind = "completion") -> Generation:
+        """Run one call.
+
+        Raises:
+            BudgetError: the reservation does not fit.
+            UpstreamError: the backend failed.
+        """
+        ...
+
+
+class LeftTokens(Protocol):
+    """How many generated tokens may still be reserved."""
+
+    def __call__(self) -> int:
+        """Tokens left under the cap."""
+        ...
+
+
+class Scorer(Protocol):
+    """Scores an answer to a query in [0, 1]: a verifier or a reward model, with its own calls booked as verifier."""
+
+    name: str
+
+    async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
+        """The score, or None for an abstention."""
+        ...
+
+
+class Strategy(Protocol):
+    """How compute is spent on one query. Rebuilt from its spelling: the constructor takes the shape's arguments."""
+
+    name: ClassVar[str]
+
+    def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
+        """Yield evidence after every wave until nothing more can be done under the cap."""
+        ...
+
+
+class StopRule(Protocol):
+    """Evidence in, reason to stop out; None means go on."""
+
+    def __call__(self, evidence: Evidence) -> str | None:
+        """Why to stop now, or None."""
+        ...

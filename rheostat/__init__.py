@@ -1,0 +1,1 @@
+"""Rheostat: the least inference compute that reaches the accuracy asked for, per query."""

@@ -1,0 +1,1 @@
+"""What to spend on this query: encoder, features, predictor, calibration, decision rules, controller, bundle."""

@@ -1,0 +1,1 @@
+"""Online: the OpenAI-compatible sidecar."""

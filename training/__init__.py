@@ -1,0 +1,1 @@
+"""Offline: collect, replay, fit, evaluate, report, and the loop through MLflow."""
