@@ -1,0 +1,324 @@
+"""The sidecar's configuration: one TOML file, checked once, into one frozen struct. Reads no environment variable.
+
+Secrets never stand in the file: a field ending in `_env` names an environment variable, and `secret` resolves it
+against a mapping that the caller passes in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+from rheostat.data.errors import ActionError, ConfigError
+from rheostat.data.ledger import Price
+from rheostat.data.schema import Action, Constraints
+
+StorePrompts = Literal["full", "hash", "off"]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model server. Several with the same `model` are replicas of it."""
+
+    name: Name
+    """Unique name of this replica, as metrics and errors show it."""
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+$")]
+    """Scheme, host and port, without a path: `http://127.0.0.1:8101`."""
+    model: Name
+    """The model's name in actions and in `/v1/models`."""
+    served_model: str | None = None
+    """The name the engine knows the model by, where it differs."""
+    api_key_env: str | None = None
+    """Environment variable that holds the engine's key."""
+    usd_per_1m_input: NotNegative = 0.0
+    """Price of a million prompt tokens."""
+    usd_per_1m_cached: NotNegative = 0.0
+    """Price of a million prompt tokens found in the prefix cache."""
+    usd_per_1m_output: NotNegative = 1.0
+    """Price of a million generated tokens."""
+    context_tokens: Count = 1024
+    """Longest prompt and answer together."""
+    max_in_flight: Count = 256
+    """Calls in flight before this replica counts as full."""
+
+    @property
+    def price(self) -> Price:
+        """The three prices as one value."""
+        return Price(
+            usd_per_1m_input=self.usd_per_1m_input,
+            usd_per_1m_cached=self.usd_per_1m_cached,
+            usd_per_1m_output=self.usd_per_1m_output,
+        )
+
+
+class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named default: what a request of this tier demands unless it says otherwise."""
+
+    target_accuracy: Share
+    """Chance of a correct answer asked for, in (0, 1]."""
+    deadline_ms: Positive | None = None
+    """Wall-clock bound of one request."""
+    max_tokens_total: Count | None = None
+    """Bound on generated tokens of one request."""
+    max_cost_usd: NotNegative | None = None
+    """Bound on the cost of one request."""
+
+    @property
+    def constraints(self) -> Constraints:
+        """The tier as constraints on a decision."""
+        return Constraints(
+            target_accuracy=self.target_accuracy,
+            deadline_s=None if self.deadline_ms is None else self.deadline_ms / 1000,
+            max_tokens_total=self.max_tokens_total,
+            max_cost_usd=self.max_cost_usd,
+        )
+
+
+class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API key, by its hash. With no key configured every caller is admitted as tenant `default`."""
+
+    name: Name
+    """What the key is called in logs; never the key."""
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the key, in hexadecimal."""
+    tenant: Name = "default"
+    """Whose decisions these are: a tenant never sees another's."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The outcome store."""
+
+    path: str = ".rheostat/outcomes.db"
+    """SQLite file; its folder is made when missing."""
+    store_prompts: StorePrompts = "hash"
+    """`full` keeps prompt and answer, `hash` a hash of the prompt, `off` neither; the embedding is kept always."""
+
+
+class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where new bundles come from. Without a tracking URI the sidecar lives without MLflow."""
+
+    tracking_uri: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?$")] = ""
+    """HTTP address of the MLflow server."""
+    model: Name = "rheostat-router"
+    """Registered model to follow."""
+    alias: Name = "champion"
+    """Alias whose version is served."""
+    poll_s: Positive = 30.0
+    """Seconds between looks at the alias, with a tenth of jitter."""
+    token_env: str | None = None
+    """Environment variable that holds a bearer token."""
+
+
+class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides."""
+
+    bundle: str = ""
+    """Folder of a bundle to serve and to watch; empty when MLflow is the source, or to run without one."""
+    cache: str = ".rheostat/bundles"
+    """Where the last good bundle is kept for a start without MLflow."""
+    fallback: str = ""
+    """Action when there is no bundle or the predictor fails; empty lets the catalogue choose."""
+    default_tier: str = "balanced"
+    """Tier of plain `auto`."""
+    poll_s: Positive = 5.0
+    """Seconds between looks at the bundle folder."""
+
+
+class ExploreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Logged exploration."""
+
+    epsilon: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Share of requests that try a neighbouring action."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The listener and its bounds."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: Port = 8080
+    """Port to bind; 0 takes a free one."""
+    max_body_bytes: Count = 4 * 1024 * 1024
+    """Largest request body."""
+    max_depth: Count = 64
+    """Deepest nesting of a request body."""
+    max_in_flight: Count = 1024
+    """Requests in flight before new ones are shed."""
+    max_tokens: Count = 4096
+    """Largest `max_tokens` times `n` a request may ask for."""
+    drain_s: Positive = 20.0
+    """How long a stop waits for requests in flight."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything one sidecar process is told."""
+
+    backend: tuple[BackendConfig, ...]
+    """The model servers."""
+    tier: dict[str, TierConfig] = {}
+    """Named defaults; quick, balanced and deep exist when none is given."""
+    key: tuple[KeyConfig, ...] = ()
+    """API keys; none admits everyone."""
+    store: StoreConfig = StoreConfig()
+    """The outcome store."""
+    mlflow: MlflowConfig = MlflowConfig()
+    """Where bundles come from."""
+    router: RouterConfig = RouterConfig()
+    """What decides."""
+    explore: ExploreConfig = ExploreConfig()
+    """Logged exploration."""
+    server: ServerConfig = ServerConfig()
+    """The listener and its bounds."""
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """Price by model name."""
+        return {backend.model: backend.price for backend in self.backend}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Model names in the order of the file, each once."""
+        return tuple(dict.fromkeys(backend.model for backend in self.backend))
+
+
+TIERS = {
+    "quick": TierConfig(target_accuracy=0.70, deadline_ms=10_000),
+    "balanced": TierConfig(target_accuracy=0.85, deadline_ms=30_000),
+    "deep": TierConfig(target_accuracy=0.95, deadline_ms=120_000),
+}
+
+
+def load(path: Path) -> Config:
+    """The configuration in a TOML file.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key (the known ones are listed), or a value out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file {path}: {error}") from error
+    return parse(text)
+
+
+def parse(text: str) -> Config:
+    """The configuration in a TOML text; errors as `load`."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the config is no TOML: {error}") from error
+    _check_keys(raw, Config, "")
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"config: {_readable(str(error))}") from error
+    return checked(config if config.tier else msgspec.structs.replace(config, tier=TIERS))
+
+
+def local(*, pocket_port: int, pocket_large_port: int, **fields: Any) -> Config:
+    """The built-in configuration for the two pocket engines on this machine; `fields` replace sections of it."""
+    backends = (
+        BackendConfig(name="pocket-1", url=f"http://127.0.0.1:{pocket_port}", model="pocket", usd_per_1m_output=1.0),
+        BackendConfig(name="pocket-large-1", url=f"http://127.0.0.1:{pocket_large_port}", model="pocket-large", usd_per_1m_output=5.0),
+    )
+    defaults: dict[str, Any] = {"backend": backends, "tier": TIERS, "store": StoreConfig(store_prompts="full")}
+    return checked(Config(**{**defaults, **fields}))
+
+
+def checked(config: Config) -> Config:
+    """The same configuration, once its parts agree with one another.
+
+    Raises:
+        ConfigError: says which part does not fit, and with what.
+    """
+    if not config.backend:
+        raise ConfigError("config: no [[backend]] is given: add one with name, url and model")
+    _check_unique([backend.name for backend in config.backend], "backend.name")
+    _check_unique([key.name for key in config.key], "key.name")
+    for backend in config.backend:
+        if backend.price != config.prices[backend.model]:
+            raise ConfigError(
+                f"config: backend {backend.name!r} has another price than its replicas of model {backend.model!r}: one model, one price"
+            )
+    if config.router.default_tier not in config.tier:
+        raise ConfigError(f"config: router.default_tier {config.router.default_tier!r} is no tier: known are {', '.join(config.tier)}")
+    _check_fallback(config)
+    return config
+
+
+def secret(name: str | None, environ: Mapping[str, str]) -> str | None:
+    """The value of the environment variable `name`, or None where no name is configured.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if name is None:
+        return None
+    if not environ.get(name):
+        raise ConfigError(f"the environment variable {name} named in the config is not set: set it, or drop the setting")
+    return environ[name]
+
+
+def _check_unique(names: list[str], what: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"config: {what} {twice[0]!r} is given twice: names must be unique")
+
+
+def _check_fallback(config: Config) -> None:
+    if not config.router.fallback:
+        return
+    try:
+        action = Action.parse(config.router.fallback)
+    except ActionError as error:
+        raise ConfigError(f"config: router.fallback: {error}") from error
+    if action.model not in config.models:
+        raise ConfigError(f"config: router.fallback names the model {action.model!r}: known are {', '.join(config.models)}")
+
+
+def _check_keys(raw: Any, kind: Any, path: str) -> None:
+    """Refuse a key that no struct has: msgspec would name it, but not its neighbours."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return _check_items(raw, kind, path)
+    if not isinstance(raw, dict):
+        return None
+    for key, value in raw.items():
+        if key not in kind.__struct_fields__:
+            raise ConfigError(_unknown_key(key, kind.__struct_fields__, path))
+        _check_keys(value, get_type_hints(kind, include_extras=False)[key], f"{path}{key}.")
+    return None
+
+
+def _check_items(raw: Any, kind: Any, path: str) -> None:
+    arguments = get_args(kind)
+    if isinstance(raw, list) and arguments:
+        for index, item in enumerate(raw):
+            _check_keys(item, arguments[0], f"{path[:-1]}[{index}].")
+    if isinstance(raw, dict) and len(arguments) == 2:
+        for key, item in raw.items():
+            _check_keys(item, arguments[1], f"{path}{key}.")
+
+
+def _unknown_key(key: str, known: tuple[str, ...], path: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"config: unknown key {path}{key}: {hint}known are {', '.join(known)}"
+
+
+def _readable(message: str) -> str:
+    """`Expected x - at `$.a.b`` with the place first."""
+    match = re.fullmatch(r"(?s)(.*) - at `\$\.?(.*)`", message)
+    return f"{match[2]}: {match[1]}" if match else message
