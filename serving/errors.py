@@ -1,0 +1,58 @@
+"""Errors as an OpenAI client expects them: `{"error": {"message", "type", "param", "code"}}` and a status."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from rheostat.data.errors import BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
+
+RETRY_AFTER_S = 1
+
+
+class WireError(NamedTuple):
+    """One error answer: status, body, and the headers that go with it."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+def wire_error(
+    status: int, message: str, *, param: str | None = None, code: str | None = None, headers: dict[str, str] | None = None
+) -> WireError:
+    """An error answer of the given status; the `type` follows from it."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    body = msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    return WireError(status, body, headers or {})
+
+
+def of_error(error: RheostatError) -> WireError:
+    """The answer to an error raised while a request was served."""
+    if isinstance(error, RequestError):
+        return wire_error(error.status, str(error), param=error.param, code=error.code)
+    if isinstance(error, InfeasibleError):
+        return wire_error(422, str(error), param="rheostat", code="infeasible")
+    if isinstance(error, BudgetError):
+        return wire_error(400, str(error), param="max_tokens", code="budget_exceeded")
+    if isinstance(error, UpstreamError):
+        return _of_upstream(error)
+    return wire_error(500, str(error), code="internal")
+
+
+def shed(message: str) -> WireError:
+    """Refused for load: come back later."""
+    return wire_error(503, message, code="overloaded", headers={"retry-after": str(RETRY_AFTER_S)})
+
+
+def _of_upstream(error: UpstreamError) -> WireError:
+    if error.status in _CLIENT_FAULTS:
+        return wire_error(400, str(error), code="upstream_refused")
+    if error.status == 504:
+        return wire_error(504, str(error), code="deadline")
+    return wire_error(503, str(error), code="upstream_unavailable", headers={"retry-after": str(RETRY_AFTER_S)})
+
+
+_CLIENT_FAULTS = (400, 413, 422)
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}

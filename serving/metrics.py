@@ -1,0 +1,67 @@
+"""The sidecar's own Prometheus metrics. Labels come from closed sets only, so that no client can grow them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from rheostat.data.schema import Decision, Outcome
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKEN_KINDS = ("prompt", "cached_prompt", "completion", "reasoning", "verifier", "wasted")
+OTHER = "other"
+
+
+class Metrics:
+    """Counters and gauges of one process, in a registry of their own.
+
+    Args:
+        tiers: names a decision's tier is labelled with; anything else counts as `other`.
+    """
+
+    def __init__(self, *, tiers: frozenset[str] = frozenset()) -> None:
+        self.registry = CollectorRegistry()
+        self._tiers = tiers
+        self._actions: set[str] = set()
+        self.requests = Counter("rheostat_requests", "Requests by path and status.", ["path", "status"], registry=self.registry)
+        self.in_flight = Gauge("rheostat_in_flight", "Requests being served.", registry=self.registry)
+        self.shed = Counter("rheostat_shed", "Requests refused for load.", registry=self.registry)
+        self.decisions = Counter("rheostat_decisions", "Decisions by action and tier.", ["action", "tier"], registry=self.registry)
+        self.degraded = Counter("rheostat_degraded", "Decisions that fell back.", registry=self.registry)
+        self.outcomes = Counter("rheostat_outcomes", "Outcomes by status.", ["status"], registry=self.registry)
+        self.tokens = Counter("rheostat_tokens", "Tokens booked, by kind.", ["kind"], registry=self.registry)
+        self.calls = Counter("rheostat_upstream_calls", "Upstream calls booked.", registry=self.registry)
+        self.cost = Counter("rheostat_cost_usd", "Cost booked.", registry=self.registry)
+        self.latency = Histogram("rheostat_request_seconds", "Time from decision to outcome.", buckets=_SECONDS, registry=self.registry)
+        self.predictor_failures = Counter("rheostat_predictor_failures", "Decisions the predictor failed.", registry=self.registry)
+        self.upstream_failures = Counter("rheostat_upstream_failures", "Upstream calls failed.", ["backend"], registry=self.registry)
+        self.reloads = Counter("rheostat_bundle_reloads", "Bundle reloads by result.", ["result"], registry=self.registry)
+        self.bundle = Gauge("rheostat_bundle_info", "The bundle being served.", ["version"], registry=self.registry)
+        self.store_healthy = Gauge("rheostat_store_healthy", "1 while the store takes records.", registry=self.registry)
+        self.store_dropped = Gauge("rheostat_store_dropped", "Records the store had to drop.", registry=self.registry)
+
+    def decided(self, decision: Decision, *, known_actions: int = 256) -> None:
+        """Count a decision; beyond `known_actions` spellings (clients may force any) the rest is `other`."""
+        if len(self._actions) < known_actions:
+            self._actions.add(decision.action)
+        action = decision.action if decision.action in self._actions else OTHER
+        self.decisions.labels(action, decision.tier if decision.tier in self._tiers else OTHER).inc()
+        if decision.degraded:
+            self.degraded.inc()
+
+    def finished(self, outcome: Outcome) -> None:
+        """Count an outcome and everything booked for it."""
+        self.outcomes.labels(outcome.status).inc()
+        for kind in _TOKEN_KINDS:
+            self.tokens.labels(kind).inc(getattr(outcome.ledger, kind))
+        self.calls.inc(outcome.ledger.calls)
+        self.cost.inc(outcome.cost_usd)
+        self.latency.observe(outcome.latency_s)
+
+    def serving(self, version: str) -> None:
+        """Show which bundle is served."""
+        self.bundle.clear()
+        self.bundle.labels(version).set(1)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus text form."""
+        return generate_latest(self.registry)
