@@ -1,0 +1,247 @@
+"""Answers: what kind a question wants, what a reply finally says, and whether two answers are the same.
+
+Knows nothing of models or references. Every search runs over the last `TAIL_CHARS` characters only and every pattern
+is linear, so that a hostile reply of a megabyte costs no more than an honest one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+from rheostat.data.schema import AnswerKind
+
+TAIL_CHARS = 4_000
+STATED_CHARS = 300  # how far behind "the answer is" an answer may reach
+STATED_TRIES = 16  # how many of the last markers are tried
+SHORT_CHARS = 80  # a text reply no longer than this is an answer as a whole
+
+_MARKER = re.compile(r"(?P<box>\\boxed\s?\{)|####|\banswer\s?(?:is|are|:|=)[ \t]*:?", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
+    r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9./]))?"
+)
+_YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
+_LONE_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])((?:[AI](?!\s+[a-z]))|[B-HJ-Z])(?![A-Za-z0-9'’])")
+_LEADING_LETTER = re.compile(
+    r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}(?:([A-Za-z])(?=\W{0,8}\Z|[).:])|([A-HJ-Z])(?![A-Za-z0-9'’]))", re.IGNORECASE
+)
+_LATEX = (
+    (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\[,;!: ]|\\left|\\right|\*\*|__|`"), ""),
+    (re.compile(r"\\([$%{}])"), r"\1"),
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+
+_OPTION_A = re.compile(r"\([Aa]\)|\bA[):]|^A\.", re.MULTILINE)
+_OPTION_B = re.compile(r"\([Bb]\)|\bB[):]|^B\.", re.MULTILINE)
+_POLAR = re.compile(
+    r"(?:is|are|was|were|am|does|do|did|has|have|had|can|could|will|would|should|may|might|must)\b|.*\b(?:true or false|yes or no)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_WANTS_WORDS = re.compile(
+    r"\b(?:what time|what is the time|when (?:do|does|did|is|was|will)|weekday|which day|what day|alphabetical|letters|backwards"
+    r"|right to left|from a to z|order of)\b",
+    re.IGNORECASE,
+)
+_WANTS_COUNT = re.compile(r"\b(?:how (?:many|much|often|old|far|long|tall)|number of|times does the letter|count the)\b", re.IGNORECASE)
+_WANTS_VALUE = re.compile(
+    r"\b(?:calculate|compute|evaluate|find [0-9]|sum|product|remainder|remains?|total|difference|subtract|multiply|divide|convert"
+    r"|express|percent(?:age)?|sequence|next (?:number|term)|comes next|pattern is|which number|the result|what do you get"
+    r"|add [0-9]+|take [0-9]+|work out|in dollars|value of|mod|modulo)\b|[0-9)]\s?[-+*/x×÷^]\s?[0-9(]|\bx\s?=",
+    re.IGNORECASE,
+)
+
+
+def infer_kind(question: str) -> AnswerKind:
+    """The kind of answer a question asks for: lettered options, yes or no, a number, else text."""
+    tail = question[-TAIL_CHARS:].strip()
+    if _OPTION_A.search(tail) and _OPTION_B.search(tail):
+        return "choice"
+    if any(_POLAR.match(sentence) for sentence in _questions(tail)):
+        return "yesno"
+    if _WANTS_COUNT.search(tail):
+        return "number"
+    if _WANTS_WORDS.search(tail):
+        return "text"
+    return "number" if _WANTS_VALUE.search(tail) else "text"
+
+
+def kind_of(answer: str, question: str) -> AnswerKind:
+    """The kind of a reference answer, read from the answer itself; the question only tells a choice from a letter."""
+    bare = _clean(answer[:TAIL_CHARS])
+    if len(bare.strip("()")) == 1 and bare.strip("()").isalpha() and infer_kind(question) == "choice":
+        return "choice"
+    if _YES_NO.fullmatch(bare):
+        return "yesno"
+    number = _NUMBER.fullmatch(bare.rstrip("% "))
+    return "number" if number and _value(number) is not None else "text"
+
+
+def extract(text: str, kind: AnswerKind) -> str | None:
+    """The final answer in a model's reply, normalised; None where nothing can be parsed.
+
+    The last stated answer wins ("The answer is X.", "#### X", `\\boxed{X}`, "Answer: X"); without one, a short reply
+    is the answer, and of a long one the last number, letter or yes/no counts.
+    """
+    tail = text.rstrip()[-TAIL_CHARS:]
+    for stated in _stated(tail):
+        answer = normalise(stated, kind)
+        if answer is not None:
+            return answer
+    return _LAST[kind](_clean(tail))
+
+
+def normalise(answer: str, kind: AnswerKind) -> str | None:
+    """The one spelling of an answer: equal answers of a kind have equal spellings. None where it is none of that kind.
+
+    Numbers are exact: "1,234.50", "$1234.5" and "2469/2" are all "1234.5"; a percent sign is dropped.
+    """
+    return _READ[kind](_clean(answer[:TAIL_CHARS]))
+
+
+def same(a: str, b: str, kind: AnswerKind) -> bool:
+    """Whether two answers of a kind mean the same. What cannot be parsed equals nothing, not even itself."""
+    left = normalise(a, kind)
+    return left is not None and left == normalise(b, kind)
+
+
+def number(text: str) -> Fraction | None:
+    """The number a short text states, exactly; None where there is none."""
+    return _first_number(_clean(text[:TAIL_CHARS]))
+
+
+def _questions(text: str) -> Iterator[str]:
+    """The sentences that end in a question mark, without what leads up to them."""
+    for part in text.split("?")[:-1]:
+        yield re.split(r"[.!:\n]\s", part)[-1].strip()
+
+
+def _stated(tail: str) -> Iterator[str]:
+    """What stands behind each marker, last marker first."""
+    for marker in reversed(list(_MARKER.finditer(tail))[-STATED_TRIES:]):
+        behind = tail[marker.end() : marker.end() + STATED_CHARS]
+        yield _braced(behind) if marker["box"] else behind.lstrip()
+
+
+def _braced(text: str) -> str:
+    """The part before the brace that closes an already opened one."""
+    depth = 1
+    for i, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return text[:i]
+    return text
+
+
+def _clean(text: str) -> str:
+    """The text without markup; minus signs as ASCII."""
+    for pattern, plain in _LATEX:
+        text = pattern.sub(plain, text)
+    return text.replace("−", "-").replace("$", "").strip()
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0]
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    numerator, _, denominator = re.sub(r"[\s,]", "", match[0]).partition("/")
+    if denominator and int(denominator) == 0:
+        return None
+    return Fraction(numerator) / int(denominator or 1)
+
+
+def _first_number(text: str) -> Fraction | None:
+    """The first number of the first line; behind the last "=" where the line is an equation."""
+    match = _NUMBER.search(_first_line(text).rpartition("=")[2])
+    return _value(match) if match else None
+
+
+def _spell(value: Fraction) -> str:
+    """Whole, terminating decimal, or a reduced fraction: one spelling for one number."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    places = _decimal_places(value.denominator)
+    if places is None:
+        return str(value)
+    digits = str(abs(value.numerator) * 10**places // value.denominator).zfill(places + 1)
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+
+
+def _decimal_places(denominator: int) -> int | None:
+    """How many decimals 1/denominator takes; None where it never ends."""
+    twos = fives = 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    return max(twos, fives) if denominator == 1 else None
+
+
+def _read_number(text: str) -> str | None:
+    value = _first_number(text)
+    return None if value is None else _spell(value)
+
+
+def _last_number(text: str) -> str | None:
+    for match in reversed(list(_NUMBER.finditer(text))):
+        value = _value(match)
+        if value is not None:
+            return _spell(value)
+    return None
+
+
+def _read_choice(text: str) -> str | None:
+    match = _LEADING_LETTER.match(text) or _LONE_LETTER.search(_first_line(text))
+    return (match[1] or match[2]).upper() if match else None
+
+
+def _last_choice(text: str) -> str | None:
+    if len(text.strip("().:* ")) == 1:
+        return _read_choice(text)
+    letters = [match[1] or match[2] for match in _LONE_LETTER.finditer(text)]
+    return letters[-1].upper() if letters else None
+
+
+def _yes_or_no(word: str) -> str:
+    return "yes" if word.lower() in ("yes", "true") else "no"
+
+
+def _read_yesno(text: str) -> str | None:
+    match = _YES_NO.search(_first_line(text))
+    return _yes_or_no(match[1]) if match else None
+
+
+def _last_yesno(text: str) -> str | None:
+    words = _YES_NO.findall(text)
+    return _yes_or_no(words[-1]) if words else None
+
+
+def _read_text(text: str) -> str | None:
+    """Case, spacing, quotes and the full stop do not matter; nor do commas in a row of single letters."""
+    end = _SENTENCE_END.search(text)
+    words = (text[: end.start()] if end else text).strip("\"'“”‘’ *").casefold().split()
+    letters = [word.rstrip(",") for word in words]
+    return " ".join(letters if all(len(letter) == 1 for letter in letters) else words) or None
+
+
+def _last_text(text: str) -> str | None:
+    last = text.rsplit("\n", 1)[-1].strip()
+    return _read_text(last) if len(last) <= SHORT_CHARS else None
+
+
+_READ: dict[AnswerKind, Callable[[str], str | None]] = {
+    "number": _read_number,
+    "choice": _read_choice,
+    "yesno": _read_yesno,
+    "text": _read_text,
+}
+_LAST: dict[AnswerKind, Callable[[str], str | None]] = {
+    "number": _last_number,
+    "choice": _last_choice,
+    "yesno": _last_yesno,
+    "text": _last_text,
+}
