@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from rheostat.data.errors import ConfigError
+from rheostat.data.outcomes import SampleKey
 from rheostat.data.schema import Query
 from rheostat.policies.base import GenerateRequest
 from rheostat.policies.prompts import Messages, answer_only, step_by_step
@@ -82,13 +83,9 @@ class Job(msgspec.Struct, frozen=True):
     tries: int = 0
 
 
-SampleKey = tuple[str, str, str, str, float, int]
-"""dataset, query_id, model, strategy, temperature, sample_index"""
-
-
 def sample_key(query: Query, sampler: Sampler, index: int) -> SampleKey:
-    """What makes a sample unique in a log."""
-    return (query.dataset, query.query_id, sampler.model, sampler.strategy, sampler.temperature, index)
+    """The key of sample `index` of a query."""
+    return SampleKey(query.dataset, query.query_id, sampler.model, sampler.strategy, sampler.temperature, index)
 
 
 def jobs(tasks: Iterable[Query], samplers: Iterable[Sampler], have: set[SampleKey], *, chunk: int) -> Iterator[Job]:

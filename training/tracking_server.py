@@ -72,10 +72,8 @@ class TrackingServer:
         if self._process is None:
             return
         _signal_group(self._process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pass
         _signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
