@@ -157,7 +157,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Deepest nesting of a request body."""
     max_in_flight: Count = 1024
     """Requests in flight before new ones are shed."""
-    max_tokens: Count = 4096
+    max_tokens: Count = 16_384
     """Largest `max_tokens` times `n` a request may ask for."""
     drain_s: Positive = 20.0
     """How long a stop waits for requests in flight."""

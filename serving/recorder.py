@@ -20,8 +20,8 @@ REMEMBERED = 10_000
 class Store(Protocol):
     """The part of the outcome store that serving needs."""
 
-    def put(self, record: Decision | Outcome | Reward) -> None:
-        """Queue a record; never blocks and never raises for the disk."""
+    def put(self, record: Decision | Outcome | Reward) -> bool:
+        """Queue a record; never blocks and never raises. False where it was dropped."""
         ...
 
     def decision(self, decision_id: str) -> Decision | None:

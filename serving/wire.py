@@ -122,7 +122,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what a request may ask for."""
 
     max_depth: int = 64
-    max_tokens: int = 4096
+    max_tokens: int = 16_384
 
 
 LIMITS = Limits()

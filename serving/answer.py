@@ -1,0 +1,117 @@
+"""Answers in OpenAI's shapes: the whole completion, the chunks of a stream, and the `rheostat` block of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rheostat.data.ledger import Ledger
+from rheostat.policies.base import Candidate
+from rheostat.serving.job import Job
+
+DONE = b"data: [DONE]\n\n"
+
+
+def completion(job: Job, candidates: Sequence[Candidate], spent: Ledger) -> dict[str, Any]:
+    """A `chat.completion` with one choice per candidate; `spent` is all of the request, failed decisions included."""
+    return {
+        "id": completion_id(job),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": job.action.model,
+        "choices": [
+            {"index": index, "message": _message(candidate), "logprobs": None, "finish_reason": candidate.finish_reason}
+            for index, candidate in enumerate(candidates)
+        ],
+        "usage": usage(spent),
+        "rheostat": block(job),
+    }
+
+
+def delta(job: Job, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    """One `chat.completion.chunk` of choice 0 as an SSE event."""
+    return event(_chunk(job, [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]))
+
+
+def answer_deltas(job: Job, candidate: Candidate) -> bytes:
+    """A finished answer as the chunks that a stream of it would have had."""
+    message = _message(candidate)
+    calls = [{"index": index, **call} for index, call in enumerate(message.pop("tool_calls", ()))]
+    return delta(job, {**message, **({"tool_calls": calls} if calls else {})}) + delta(job, {}, candidate.finish_reason)
+
+
+def last_chunk(job: Job, spent: Ledger) -> bytes:
+    """The chunk without choices that carries usage and the `rheostat` block."""
+    return event({**_chunk(job, []), "usage": usage(spent), "rheostat": block(job)})
+
+
+def event(value: dict[str, Any]) -> bytes:
+    """A value as one SSE data event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def comment(value: dict[str, Any]) -> bytes:
+    """A value as an SSE comment, which every client skips."""
+    return b": rheostat " + msgspec.json.encode(value) + b"\n\n"
+
+
+def completion_id(job: Job) -> str:
+    """The id of the completion, from the decision's."""
+    return f"chatcmpl-{job.decision.decision_id}"
+
+
+def usage(ledger: Ledger) -> dict[str, Any]:
+    """A ledger as OpenAI's usage; wasted and verifier tokens are completion tokens too: somebody paid for them."""
+    return {
+        "prompt_tokens": ledger.prompt,
+        "completion_tokens": ledger.generated,
+        "total_tokens": ledger.prompt + ledger.generated,
+        "prompt_tokens_details": {"cached_tokens": ledger.cached_prompt},
+        "completion_tokens_details": {"reasoning_tokens": ledger.reasoning},
+    }
+
+
+def block(job: Job) -> dict[str, Any]:
+    """The `rheostat` block: what was decided, what it cost, and how sure it was."""
+    decision = job.decision
+    return {
+        "decision_id": decision.decision_id,
+        "action": decision.action,
+        "tier": decision.tier,
+        "rule": decision.rule,
+        "target": decision.target_accuracy,
+        "p_correct": decision.p_correct,
+        "p_interval": decision.p_interval,
+        "feasible": decision.feasible,
+        "explored": decision.explored,
+        "cost_usd": job.cost_usd,
+        "ledger": job.ledger,
+        "samples": job.samples,
+        "agreement": job.agreement,
+        "stop_reason": job.stop_reason,
+        "degraded": decision.degraded,
+        "bundle": decision.bundle,
+        "alternatives": {
+            action: {"p_correct": p_correct, "cost_usd": cost_usd} for action, (p_correct, cost_usd) in decision.alternatives.items()
+        },
+    }
+
+
+def _message(candidate: Candidate) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": candidate.text}
+    if candidate.tool_calls:
+        message = {"role": "assistant", "content": candidate.text or None, "tool_calls": list(candidate.tool_calls)}
+    return message
+
+
+def _chunk(job: Job, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": completion_id(job),
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": job.action.model,
+        "choices": choices,
+    }

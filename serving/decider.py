@@ -1,0 +1,117 @@
+"""The one place that holds the live controller: it may be swapped at any time, and may fail without failing a request.
+
+Knows no HTTP and no backend. A decision in flight keeps the controller it began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+import msgspec
+
+from rheostat.data.errors import InfeasibleError, RequestError
+from rheostat.data.schema import Action, Constraints, Decision, Query
+from rheostat.serving.metrics import Metrics
+
+NO_BUNDLE = "none"
+log = logging.getLogger(__name__)
+
+
+class Controller(Protocol):
+    """Decides; see `rheostat.router.controller`."""
+
+    def decide(
+        self,
+        query: Query,
+        *,
+        tier: str = ...,
+        defaults: Constraints = ...,
+        models: frozenset[str] | None = ...,
+        forced: Action | None = ...,
+    ) -> Decision:
+        """One action for a query, and why."""
+        ...
+
+    def explain(
+        self,
+        query: Query,
+        *,
+        tier: str = ...,
+        defaults: Constraints = ...,
+        models: frozenset[str] | None = ...,
+        forced: Action | None = ...,
+    ) -> dict[str, Any]:
+        """The features, predictions, frontier and rule behind a decision."""
+        ...
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller and what it is made of.
+
+    `in_thread` is for encoders that take milliseconds: they would hold up every other request on the loop.
+    """
+
+    controller: Controller
+    version: str
+    in_thread: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of the router for one request."""
+
+    query: Query
+    tier: str
+    defaults: Constraints
+    models: frozenset[str]
+    forced: Action | None = None
+
+
+class Decider:
+    """Decides with the current controller, and with the fallback when that one fails."""
+
+    def __init__(self, fallback: Controller, *, metrics: Metrics) -> None:
+        self._fallback = Serving(controller=fallback, version=NO_BUNDLE)
+        self._metrics = metrics
+        self._current = self._fallback
+        metrics.serving(NO_BUNDLE)
+
+    @property
+    def version(self) -> str:
+        """The bundle being served, `none` for the fallback."""
+        return self._current.version
+
+    def swap(self, serving: Serving) -> None:
+        """Serve another bundle from the next decision on."""
+        self._current = serving
+        self._metrics.serving(serving.version)
+
+    async def decide(self, ask: Ask) -> Decision:
+        """The decision for one request; degraded to the fallback action when the predictor fails.
+
+        Raises:
+            InfeasibleError: the request is strict and nothing meets it.
+            RequestError: the forced action is not known.
+        """
+        serving = self._current
+        try:
+            return await _decide(serving, ask)
+        except (InfeasibleError, RequestError):
+            raise
+        except Exception:  # a model file can fail in any way, and a request must not fail with it
+            log.exception("the predictor of bundle %s failed: falling back", serving.version)
+            self._metrics.predictor_failures.inc()
+        decision = await _decide(self._fallback, ask)
+        return msgspec.structs.replace(decision, degraded="predictor_failed")
+
+    def explain(self, ask: Ask) -> dict[str, Any]:
+        """What the current controller sees in a request."""
+        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced)
+
+
+async def _decide(serving: Serving, ask: Ask) -> Decision:
+    def decide() -> Decision:
+        return serving.controller.decide(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced)
+
+    return await asyncio.to_thread(decide) if serving.in_thread else decide()

@@ -1,0 +1,323 @@
+"""Carries decisions out: decide, record, run, record. Knows strategies and pools; knows no HTTP beyond a byte sink.
+
+A decision is written before anything is spent on it. If its model turns out to be unreachable before the client was
+sent a byte, another decision is made without that model; both are recorded, and all that was spent is on the bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Never, cast
+
+import msgspec
+
+from rheostat.data.answers import extract
+from rheostat.data.errors import ActionError, RequestError, UpstreamError
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Action, AttemptKind, Constraints, Decision, new_id
+from rheostat.policies.base import Candidate, Context, Evidence, GenerateRequest
+from rheostat.policies.catalogue import build, is_single_call
+from rheostat.policies.direct import SingleCall
+from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.run import run_action
+from rheostat.serving import answer
+from rheostat.serving.config import Config, TierConfig
+from rheostat.serving.decider import Ask, Decider
+from rheostat.serving.job import LIVE_VERIFIERS, Job, Jobs
+from rheostat.serving.stream import Passage, Sink
+from rheostat.serving.targets import Target, resolve
+from rheostat.serving.upstream import Pools, is_clients_fault
+from rheostat.serving.wire import Chat
+
+PASSTHROUGH = "passthrough"
+REROUTED = "upstream_failed"
+GATEWAY_TIMEOUT = 504
+
+CarryOut = Callable[[Job, Ledger], Awaitable[None]]
+OnEvidence = Callable[[Evidence], Awaitable[None]]
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that may be served: what it asks, of what, and for whom."""
+
+    chat: Chat
+    target: Target
+    tenant: str
+
+
+class Executor:
+    """Serves admitted requests on the pools."""
+
+    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs) -> None:
+        self._config = config
+        self._decider = decider
+        self._pools = pools
+        self._jobs = jobs
+
+    def admit(self, chat: Chat, tenant: str) -> Admitted:
+        """Check what the wire could not: the names of models, actions and verifiers.
+
+        Raises:
+            RequestError: names the field.
+        """
+        target = resolve(chat.model, self._config)
+        if target.tier is not None and chat.n > 1:
+            raise RequestError("n: a routed request has one answer; name a model to get several", param="n")
+        if chat.verifier is not None and chat.verifier not in LIVE_VERIFIERS:
+            raise RequestError(
+                f"rheostat.verifier: {chat.verifier[:60]!r} is not known: known are {', '.join(LIVE_VERIFIERS)}", param="rheostat.verifier"
+            )
+        if chat.action is not None:
+            self._check_forced(chat.action)
+        return Admitted(chat=chat, target=target, tenant=tenant)
+
+    async def complete(self, admitted: Admitted) -> dict[str, Any]:
+        """Serve a request whole. Returns the `chat.completion`.
+
+        Raises:
+            UpstreamError: no backend gave an answer.
+            InfeasibleError: the request is strict and nothing meets it.
+        """
+        answers: list[dict[str, Any]] = []
+
+        async def carry_out(job: Job, before: Ledger) -> None:
+            candidates = await self._run(job, admitted)
+            answers.append(answer.completion(job, candidates, before + job.ledger))
+
+        await self._with_reroute(admitted, carry_out, started=lambda: False)
+        return answers[-1]
+
+    async def stream(self, admitted: Admitted, sink: Sink, on_decision: Callable[[str], None]) -> None:
+        """Serve a request as a stream of SSE events into `sink`; errors as `complete`, also after the first byte."""
+
+        async def carry_out(job: Job, before: Ledger) -> None:
+            on_decision(job.decision.decision_id)
+            if _is_one_call(job):
+                await self._pass_through(job, admitted, sink)
+            else:
+                await self._think(job, admitted, sink)
+            await sink.write(answer.last_chunk(job, before + job.ledger) + answer.DONE)
+
+        await self._with_reroute(admitted, carry_out, started=lambda: sink.started)
+
+    async def dry_run(self, admitted: Admitted) -> dict[str, Any]:
+        """The decision that would be made, and why; nothing is spent and nothing is recorded."""
+        decision = await self._decide(admitted, frozenset())
+        shown = {name: value for name, value in msgspec.to_builtins(decision).items() if name not in ("embedding", "prompt_text")}
+        explanation = {} if admitted.target.model else self._decider.explain(self._ask(admitted, frozenset()))
+        return {"decision": shown, "explanation": explanation}
+
+    async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
+        failed: frozenset[str] = frozenset()
+        spent = Ledger()
+        while True:
+            decision = await self._decide(admitted, failed)
+            job: Job | None = None
+            try:
+                with self._jobs.open(decision, admitted.chat.query, verifier=admitted.chat.verifier) as job:
+                    return await carry_out(job, spent)
+            except UpstreamError as error:
+                if job is None:
+                    raise
+                failed |= {job.action.model}
+                spent = spent + job.ledger
+                if started() or is_clients_fault(error) or error.status == GATEWAY_TIMEOUT or not self._may_reroute(admitted, failed):
+                    raise
+
+    def _may_reroute(self, admitted: Admitted, failed: frozenset[str]) -> bool:
+        return admitted.target.tier is not None and admitted.chat.action is None and bool(self._available() - failed)
+
+    async def _decide(self, admitted: Admitted, failed: frozenset[str]) -> Decision:
+        if admitted.target.model is not None:
+            return self._passthrough_decision(admitted, admitted.target.model)
+        decision = await self._decider.decide(self._ask(admitted, failed))
+        degraded = decision.degraded or (REROUTED if failed else None)
+        return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=admitted.target.tier or "", degraded=degraded)
+
+    def _ask(self, admitted: Admitted, failed: frozenset[str]) -> Ask:
+        models = (self._available() - failed) or frozenset(self._pools)
+        tier = self._tier(admitted)
+        return Ask(
+            query=admitted.chat.query,
+            tier=admitted.target.tier or "",
+            defaults=tier.constraints if tier else Constraints(),
+            models=models,
+            forced=admitted.chat.action,
+        )
+
+    def _passthrough_decision(self, admitted: Admitted, model: str) -> Decision:
+        query = admitted.chat.query
+        cap = self._passthrough_tokens(admitted, model) * admitted.chat.n
+        return Decision(
+            decision_id=new_id("d"),
+            query_id=query.query_id,
+            created_s=time.time(),
+            action=str(Action(model, PASSTHROUGH, cap)),
+            propensity=1.0,
+            tier=PASSTHROUGH,
+            rule=PASSTHROUGH,
+            bundle=self._decider.version,
+            tenant=admitted.tenant,
+        )
+
+    def _passthrough_tokens(self, admitted: Admitted, model: str) -> int:
+        """What the client said, or else half of the context: the engine refuses a prompt and a cap longer than that."""
+        if admitted.chat.query.sampling.max_tokens is not None:
+            return admitted.chat.query.sampling.max_tokens
+        context = min(backend.context_tokens for backend in self._config.backend if backend.model == model)
+        return max(1, min(context // 2, self._config.server.max_tokens // admitted.chat.n))
+
+    def _available(self) -> frozenset[str]:
+        return frozenset(model for model, pool in self._pools.items() if pool.is_available)
+
+    def _check_forced(self, action: Action) -> None:
+        try:
+            build(action)
+        except ActionError as error:
+            raise RequestError(f"rheostat.action: {error}", param="rheostat.action") from error
+        if action.model not in self._pools:
+            raise RequestError(f"rheostat.action: no backend serves the model {action.model!r}", param="rheostat.action")
+        if action.max_tokens > self._config.server.max_tokens:
+            raise RequestError(
+                f"rheostat.action: {action.max_tokens} tokens are more than the {self._config.server.max_tokens} this server allows",
+                param="rheostat.action",
+            )
+
+    async def _run(self, job: Job, admitted: Admitted) -> tuple[Candidate, ...]:
+        if _is_passthrough(job):
+            return await self._run_passthrough(job, admitted)
+        return (await self._run_action(job, admitted, None),)
+
+    async def _run_passthrough(self, job: Job, admitted: Admitted) -> tuple[Candidate, ...]:
+        request = _passthrough_request(job, admitted)
+        async with _deadline(self._deadline_s(admitted), job):
+            generation = await self._pools[job.action.model].generate(request, job.meter)
+        kind = job.query.kind or "text"
+        found = tuple(candidate(c, index=c.index, model=request.model, kind=kind) for c in generation.completions)
+        job.answer, job.samples, job.stop_reason = found[0].answer, len(found), found[0].finish_reason
+        return found
+
+    async def _run_action(self, job: Job, admitted: Admitted, on_evidence: OnEvidence | None) -> Candidate:
+        deadline_s = self._deadline_s(admitted)
+        started = time.monotonic()
+        try:
+            result = await run_action(
+                job.action,
+                job.query,
+                self._pools,
+                kind=job.query.kind or "text",
+                seed=_seed(),
+                deadline_s=deadline_s,
+                on_evidence=on_evidence,
+                meter=job.meter,
+            )
+        except UpstreamError as error:
+            if deadline_s is not None and time.monotonic() - started >= deadline_s:
+                raise _too_late(job) from error
+            raise
+        job.answer, job.stop_reason, job.status = result.answer, result.stop_reason, result.status
+        job.samples = len(result.evidence.candidates)
+        job.agreement = count_votes(result.evidence.candidates).agreement
+        return result.candidate
+
+    async def _pass_through(self, job: Job, admitted: Admitted, sink: Sink) -> None:
+        """One upstream call, its bytes sent on as they come."""
+        request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job)
+        passage = Passage()
+        stream = self._pools[request.model].stream(request, job.meter)
+        async with _deadline(self._deadline_s(admitted), job), aclosing(stream) as chunks:
+            async for chunk in chunks:
+                if data := passage.feed(chunk):
+                    await sink.write(data)
+        if not passage.done:
+            raise UpstreamError(f"the stream of {request.model!r} broke off before its end", backend=request.model, status=502)
+        job.samples, job.stop_reason = request.n, "single call"
+        job.answer = extract(passage.text(), job.query.kind or "text")
+
+    async def _think(self, job: Job, admitted: Admitted, sink: Sink) -> None:
+        """Several upstream calls: progress while they run, then the chosen answer at once."""
+        await sink.write(answer.comment({"decision_id": job.decision.decision_id, "action": job.decision.action}))
+
+        async def progress(evidence: Evidence) -> None:
+            await sink.write(_progress(job, evidence, reasoning=admitted.chat.progress))
+
+        chosen = await self._run_action(job, admitted, progress)
+        await sink.write(answer.answer_deltas(job, chosen))
+
+    def _tier(self, admitted: Admitted) -> TierConfig | None:
+        return self._config.tier[admitted.target.tier] if admitted.target.tier else None
+
+    def _deadline_s(self, admitted: Admitted) -> float | None:
+        asked = admitted.chat.query.constraints.deadline_s
+        tier = self._tier(admitted)
+        return asked if asked is not None or tier is None else tier.constraints.deadline_s
+
+
+def _is_passthrough(job: Job) -> bool:
+    return job.decision.rule == PASSTHROUGH
+
+
+def _is_one_call(job: Job) -> bool:
+    return _is_passthrough(job) or is_single_call(job.action)
+
+
+def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:
+    """What the client asked, word for word, with the engine's own defaults for what it left open."""
+    sampling, n = job.query.sampling, admitted.chat.n
+    return GenerateRequest(
+        model=job.action.model,
+        messages=job.query.messages,
+        max_tokens=job.action.max_tokens // n,
+        n=n,
+        temperature=1.0 if sampling.temperature is None else sampling.temperature,
+        top_p=1.0 if sampling.top_p is None else sampling.top_p,
+        seed=sampling.seed,
+        stop=sampling.stop,
+        extra=sampling.extra,
+    )
+
+
+def _single_request(job: Job) -> GenerateRequest:
+    strategy = cast(SingleCall, build(job.action))
+    context = Context(
+        model=job.action.model, call=_no_call, left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
+    )
+    return strategy.request(job.query, context)
+
+
+async def _no_call(request: GenerateRequest, kind: AttemptKind = "completion") -> Never:
+    """A request that is streamed is sent here, not by its strategy."""
+    raise NotImplementedError(f"a streamed request of {request.model} makes no {kind} call of its own")
+
+
+@asynccontextmanager
+async def _deadline(deadline_s: float | None, job: Job) -> AsyncIterator[None]:
+    guard = asyncio.timeout(deadline_s)
+    try:
+        async with guard:
+            yield
+    except TimeoutError as error:
+        if not guard.expired():
+            raise
+        raise _too_late(job) from error
+
+
+def _too_late(job: Job) -> UpstreamError:
+    return UpstreamError(f"{job.decision.action} had no answer before the deadline", backend=job.action.model, status=GATEWAY_TIMEOUT)
+
+
+def _progress(job: Job, evidence: Evidence, *, reasoning: bool) -> bytes:
+    votes = count_votes(evidence.candidates)
+    told = answer.comment({"samples": votes.drawn, "planned": evidence.planned, "leader": votes.leader, "agreement": votes.agreement})
+    if not reasoning:
+        return told
+    line = f"{votes.drawn} of at most {evidence.planned} samples; {votes.leader!r} leads with {votes.v1}.\n"
+    return told + answer.delta(job, {"reasoning_content": line})
+
+
+def _seed() -> int:
+    return secrets.randbelow(2**31)

@@ -1,0 +1,146 @@
+"""The edge between ASGI and the executor: bounded bodies, clients that leave, answers that are whole or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from rheostat.data.errors import RequestError, RheostatError
+from rheostat.serving.answer import event
+from rheostat.serving.errors import WireError, of_error
+
+T = TypeVar("T")
+DRAINED_BYTES = 64 * 1024 * 1024
+DRAIN_S = 5.0
+STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class ClientGone(Exception):  # noqa: N818 - not an error of the request: nobody is left to be told
+    """The client went away before its answer was complete."""
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestError: 413 for a body over the bound, 415 for a compressed one (its size cannot be bounded before).
+        ClientGone: the client left while sending.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise RequestError(
+            f"content-encoding {encoding[:40]!r} is not served: send the body as it is", param="content-encoding", status=415
+        )
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                await _drain(request, size)
+                raise RequestError(f"the body is larger than {max_bytes} bytes", param="body", status=413, code="body_too_large")
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    return b"".join(chunks)
+
+
+async def _drain(request: Request, size: int) -> None:
+    """Let a client that is still sending finish, within bounds: cut off, most would never read the answer."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while size <= DRAINED_BYTES:
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled and awaited as soon as the client leaves.
+
+    Raises:
+        ClientGone: the client left first.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        watcher.cancel()
+        task.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as a JSON answer."""
+    return Response(msgspec.json.encode(value), status, dict(headers or {}), "application/json")
+
+
+def error_response(error: WireError) -> Response:
+    """An error as a JSON answer; the connection is closed where the body may not have been read to its end."""
+    headers = {**error.headers, **({"connection": "close"} if error.status == 413 else {})}
+    return Response(error.body, error.status, headers, "application/json")
+
+
+class AsgiSink:
+    """Sends the head of the answer with the first bytes, so that an early failure can still have a status of its own."""
+
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self.headers: dict[str, str] = dict(STREAM_HEADERS)
+        self._send = send
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting for a slow reader."""
+        if not self.started:
+            self.started = True
+            headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """Close the stream."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class EventStream(Response):
+    """An SSE answer that `produce` writes.
+
+    Before the first byte an error is an ordinary error answer; after it, an error event and never the end mark.
+    """
+
+    def __init__(self, produce: Callable[[AsgiSink], Awaitable[None]]) -> None:
+        super().__init__()
+        self._produce = produce
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run `produce` until it is done or the client is gone."""
+        sink = AsgiSink(send)
+        try:
+            await while_connected(receive, self._produce(sink))
+        except ClientGone:
+            return
+        except RheostatError as error:
+            if not sink.started:
+                self.status_code = of_error(error).status
+                await error_response(of_error(error))(scope, receive, send)
+                return
+            await sink.write(event(msgspec.json.decode(of_error(error).body)))
+        await sink.end()

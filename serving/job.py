@@ -1,0 +1,107 @@
+"""One decision being carried out: from the record before spending to the outcome after, whatever happens between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rheostat.data.errors import RheostatError
+from rheostat.data.ledger import Ledger, Price
+from rheostat.data.schema import Action, Decision, Outcome, OutcomeStatus, Query
+from rheostat.data.verifiers import VERIFIERS
+from rheostat.policies.base import Meter
+from rheostat.serving.metrics import Metrics
+from rheostat.serving.recorder import Recorder
+
+# Scorers that cost microseconds: the others would hold up the loop.
+LIVE_VERIFIERS = ("exact", "numeric", "choice", "yesno")
+
+
+class Job:
+    """A decision, its meter, and what is known of its end so far."""
+
+    def __init__(self, decision: Decision, query: Query, price: Price, *, verifier: str | None = None) -> None:
+        self.decision = decision
+        self.query = query
+        self.action = Action.parse(decision.action)
+        self.meter = Meter(self.action.max_tokens)
+        self.status: OutcomeStatus = "ok"
+        self.answer: str | None = None
+        self.samples = 0
+        self.agreement: float | None = None
+        self.stop_reason = ""
+        self.error: str | None = None
+        self._price = price
+        self._verifier = verifier or "exact"
+        self._started = time.monotonic()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was booked so far."""
+        return self.meter.ledger
+
+    @property
+    def cost_usd(self) -> float:
+        """The price of what was booked so far."""
+        return self.ledger.cost_usd(self._price)
+
+    def outcome(self) -> Outcome:
+        """The record of how it ended."""
+        reward = self._reward()
+        return Outcome(
+            decision_id=self.decision.decision_id,
+            finished_s=time.time(),
+            status=self.status,
+            ledger=self.ledger,
+            cost_usd=self.cost_usd,
+            latency_s=time.monotonic() - self._started,
+            answer=self.answer,
+            samples=self.samples,
+            agreement=self.agreement,
+            stop_reason=self.stop_reason,
+            estimated=any(attempt.estimated for attempt in self.meter.attempts),
+            reward=reward,
+            reward_source=None if reward is None else self._verifier,
+            attempts=tuple(self.meter.attempts),
+            error=self.error,
+        )
+
+    def _reward(self) -> float | None:
+        """Scored against the reference, where the request carried one and was answered."""
+        if self.query.reference is None or self.status != "ok":
+            return None
+        return VERIFIERS[self._verifier].verify(self.query.text, self.answer, self.query.reference, self.query.kind or "text")
+
+
+class Jobs:
+    """Opens jobs and closes each exactly once, in the store and in the metrics."""
+
+    def __init__(self, *, recorder: Recorder, metrics: Metrics, prices: Mapping[str, Price]) -> None:
+        self._recorder = recorder
+        self._metrics = metrics
+        self._prices = prices
+
+    @contextmanager
+    def open(self, decision: Decision, query: Query, *, verifier: str | None = None) -> Iterator[Job]:
+        """Record the decision, then carry it out inside; the outcome is recorded on every way out."""
+        model = Action.parse(decision.action).model
+        job = Job(decision, query, self._prices[model], verifier=verifier)
+        self._recorder.decided(decision, query)
+        self._metrics.decided(decision)
+        try:
+            yield job
+        except (asyncio.CancelledError, GeneratorExit):
+            job.status = "client_cancelled"
+            raise
+        except RheostatError as error:
+            job.status, job.error = "failed", str(error)
+            raise
+        except BaseException as error:
+            job.status, job.error = "failed", type(error).__name__
+            raise
+        finally:
+            outcome = job.outcome()
+            self._recorder.finished(outcome, decision.tenant)
+            self._metrics.finished(outcome)
