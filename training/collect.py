@@ -270,12 +270,12 @@ class _Lane:
     async def drive(self) -> None:
         """Start calls as there is room, until cancelled."""
         while True:
-            while self._room < 1:
-                self._freed.clear()
-                await self._freed.wait()
             if self._failures_in_row:
                 await asyncio.sleep(self._run.pause_s(self._failures_in_row))
             job = await self._queue.get()
+            while self._room < job.n:
+                self._freed.clear()
+                await self._freed.wait()
             self._room -= job.n
             self._group.create_task(self._call(job))
 

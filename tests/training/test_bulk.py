@@ -1,6 +1,5 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -10,8 +9,6 @@ from rheostat.data.schema import Attempt
 from rheostat.policies.base import GenerateRequest
 from rheostat.training.bulk import BulkBackend
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
 REQUEST = GenerateRequest(
     model="m", messages=({"role": "user", "content": "2 + 2?"},), max_tokens=16, n=2, seed=5, stop=("x",), logprobs=True
 )
@@ -34,25 +31,6 @@ def reply(lengths=(3, 1), *, logprobs=True, total=None):
     ]
     total = sum(lengths) if total is None else total
     return {"id": "1", "choices": choices[::-1], "usage": {"prompt_tokens": 7, "completion_tokens": total, "total_tokens": 7 + total}}
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    runners = []
-
-    async def start(handler: Handler) -> str:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", handler)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        runners.append(runner)
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
 
 
 async def test_completions_come_in_order_with_their_own_tokens_and_mean_log_probability(serve):
