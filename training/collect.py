@@ -13,15 +13,17 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rheostat.data.answers import extract
 from rheostat.data.errors import ConfigError, StoreError, UpstreamError
 from rheostat.data.ledger import Ledger
-from rheostat.data.outcomes import OutcomeReader, SampleKey
+from rheostat.data.outcomes import OutcomeReader
+from rheostat.data.samples import KEY, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
 from rheostat.data.tasks import load_tasks
@@ -30,12 +32,16 @@ from rheostat.policies.base import Backend, Completion
 from rheostat.training.bulk import BulkBackend
 from rheostat.training.samplers import Job, Sampler, jobs
 
+if TYPE_CHECKING:
+    import polars as pl
+
 CONCURRENCY = 128
 CHUNK = 32
 MAX_TRIES = 5
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 20.0
 FLUSH_TIMEOUT_S = 60.0
+EXPORT_PAGE = 20_000
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,16 +303,19 @@ def export(store_path: Path, path: Path) -> int:
     """
     import polars as pl
 
-    from rheostat.data.samples import write_samples
-
     with OutcomeReader(store_path) as store:
-        rows = sorted(store.samples(), key=_order)
-    write_samples(path, pl.DataFrame([msgspec.structs.asdict(row) for row in rows], infer_schema_length=None))
-    return len(rows)
+        log = pl.concat(_frames(store.samples())).sort(KEY)
+    write_samples(path, log)
+    return len(log)
 
 
-def _order(sample: Sample) -> SampleKey:
-    return SampleKey(sample.dataset, sample.query_id, sample.model, sample.strategy, sample.temperature, sample.sample_index)
+def _frames(samples: Iterator[Sample]) -> Iterator[pl.DataFrame]:
+    """The samples as frames, page by page: as records they would fill the memory."""
+    while True:
+        frame = samples_frame(itertools.islice(samples, EXPORT_PAGE))
+        yield frame
+        if len(frame) < EXPORT_PAGE:
+            return
 
 
 def _sample(job: Job, completion: Completion, attempt: Attempt) -> Sample:
