@@ -16,6 +16,8 @@ RheostatError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RheostatError(Exception):
     """The root: catch it to handle everything Rheostat raises on purpose."""
@@ -52,13 +54,27 @@ class InfeasibleError(RheostatError, RuntimeError):
 
 
 class UpstreamError(RheostatError, ConnectionError):
-    """A backend refused, failed or fell silent. `status` is its HTTP status, where it gave one."""
+    """A backend refused, failed or fell silent. `status` is its HTTP status, where it gave one.
 
-    def __init__(self, message: str, *, backend: str, status: int | None = None, retryable: bool = False) -> None:
+    `retry_after_s` is how long it asked to be left alone, `attempts` what had been booked for the query by then.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str,
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        attempts: tuple[Any, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.backend = backend
         self.status = status
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.attempts = attempts
 
 
 class EngineError(RheostatError, RuntimeError):

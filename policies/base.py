@@ -18,7 +18,10 @@ from rheostat.data.schema import AnswerKind, Attempt, AttemptKind, Query
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One upstream call: `n` samples of at most `max_tokens` generated tokens each."""
+    """One upstream call: `n` samples of at most `max_tokens` generated tokens each.
+
+    With `timeout_s` the backend stops there and gives the samples that are complete, if there are any.
+    """
 
     model: str
     messages: tuple[dict[str, Any], ...]
@@ -29,6 +32,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    timeout_s: float | None = None
     extra: dict[str, Any] = {}
 
 
@@ -57,7 +61,7 @@ class Backend(Protocol):
     name: str
 
     async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
-        """Run one call.
+        """Run one call. Where it broke or timed out after some samples were complete, those are given.
 
         Raises:
             UpstreamError: the backend refused, failed or fell silent; what it had generated is booked as wasted.
@@ -67,6 +71,26 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class StreamingBackend(Backend, Protocol):
+    """A backend that can also pass its bytes on as they come."""
+
+    def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
+        """The bytes of one call; closing the iterator cancels it. `reply` is fed alongside.
+
+        Raises:
+            UpstreamError: as `generate`; before the first byte another backend may be tried.
+        """
+        ...
+
+
+class Feeding(Protocol):
+    """What reads along with a stream."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in bytes as they came."""
         ...
 
 

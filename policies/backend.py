@@ -1,0 +1,277 @@
+"""A vLLM server over its OpenAI-compatible HTTP API. Knows one server; routing among several is not its business.
+
+Every call streams, also where the caller wants the whole text: a stream that is cancelled or breaks has told how much
+it generated, so nothing is spent unseen. Every call that was sent is booked exactly once, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import msgspec
+
+from rheostat.data.errors import UpstreamError
+from rheostat.data.schema import Attempt, AttemptStatus
+from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
+from rheostat.policies.reply import Reply
+from rheostat.policies.scrape import sum_metrics
+from rheostat.policies.transport import NotSentError, TransportErrors, refusal
+
+CHAT_PATH = "/v1/chat/completions"
+EVENT_STREAM = "text/event-stream"
+MAX_ERROR_BYTES = 4096
+# Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
+KEEPALIVE_S = 2.0
+# The cap is the strategy's, and vLLM lets the newer field win over max_tokens.
+OVERRIDES = frozenset({"max_completion_tokens", "use_beam_search", "best_of"})
+
+Usage = dict[str, bool]
+STREAM_OPTIONS: Usage = {"include_usage": True, "continuous_usage_stats": True}
+
+
+class VllmBackend:
+    """One vLLM server.
+
+    Args:
+        name: what actions and errors call it.
+        url: its address, with or without `/v1`.
+        model: the name it serves the model under; None takes the name in the request.
+        api_key: sent as a bearer token.
+        connect_timeout_s: for a connection; one that fails is tried once more, since nothing was sent.
+        idle_timeout_s: between two reads of one answer.
+        total_timeout_s: for one call; `GenerateRequest.timeout_s` may be shorter.
+        max_connections: calls in flight; more wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        connect_timeout_s: float = 2.0,
+        idle_timeout_s: float = 60.0,
+        total_timeout_s: float = 300.0,
+        max_connections: int = 512,
+    ) -> None:
+        self.name = name
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.model = model
+        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
+        self._total_timeout_s = total_timeout_s
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
+        """Run one call; see `base.Backend`."""
+        reply = Reply(request, self.name)
+        kept = _Kept(book)
+        try:
+            async for _ in self._bytes(request, kept, reply):
+                pass
+        except UpstreamError:
+            if kept.attempt is None or not reply.completions:
+                raise
+        assert kept.attempt is not None
+        return Generation(completions=reply.completions, attempt=kept.attempt)
+
+    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
+        """The bytes of one call as they come, to be passed on verbatim; closing the iterator cancels the call.
+
+        `reply`, when given, is fed alongside, so that the caller can read the text and its tokens afterwards.
+
+        Raises:
+            UpstreamError: the backend refused, failed or fell silent; before the first byte another may be tried.
+        """
+        async with aclosing(self._bytes(request, book, Reply(request, self.name))) as chunks:
+            async for chunk in chunks:
+                if reply is not None:
+                    reply.feed(chunk)
+                yield chunk
+
+    async def models(self) -> list[str]:
+        """The names the server serves models under.
+
+        Raises:
+            UpstreamError: it does not answer, or not with a list of models.
+        """
+        try:
+            listing = msgspec.json.decode(await self._get("/v1/models"))
+            return [str(model["id"]) for model in listing["data"]]
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise UpstreamError(f"{self.name} lists no models under {self.url}/v1/models", backend=self.name) from error
+
+    async def healthy(self) -> bool:
+        """Whether the server says it is well; False where it cannot be reached."""
+        try:
+            await self._get("/health")
+        except UpstreamError:
+            return False
+        return True
+
+    async def metrics(self) -> dict[str, float]:
+        """The engine's own counters and gauges by name, without `vllm:`, added up over its engines.
+
+        Among them generation_tokens_total, num_requests_running, num_requests_waiting and kv_cache_usage_perc.
+
+        Raises:
+            UpstreamError: it does not answer.
+        """
+        return sum_metrics((await self._get("/metrics")).decode("utf-8", "replace"))
+
+    async def close(self) -> None:
+        """Release connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _bytes(self, request: GenerateRequest, book: Booking, reply: Reply) -> AsyncGenerator[bytes, None]:
+        """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
+        started_s = time.perf_counter()
+        ending = _Ending("cancelled", "the caller gave up")
+        body = self._body(request)
+        at = asyncio.get_running_loop().time() + self._limit_s(request)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._post(body, at)
+            while chunk := await self._read(response, at):
+                reply.feed(chunk)
+                yield chunk
+            if not reply.done:
+                raise UpstreamError(f"{self.name} ended the stream before it was complete", backend=self.name, retryable=True)
+            ending = _Ending("ok")
+        except GeneratorExit:
+            ending = _Ending("ok") if reply.done else ending
+            raise
+        except UpstreamError as error:
+            ending = _Ending("failed", str(error), sent=not isinstance(error, NotSentError), status=error.status)
+            raise
+        finally:
+            if response is not None:
+                _leave(response, reply, ending)
+            if ending.sent:
+                latency_s = time.perf_counter() - started_s
+                book.book(reply.attempt(ending.booked, latency_s=latency_s, error=ending.error, refused=ending.refused))
+
+    def _body(self, request: GenerateRequest) -> bytes:
+        fields: dict[str, Any] = {name: value for name, value in request.extra.items() if name not in OVERRIDES}
+        fields |= {
+            "model": self.model or request.model,
+            "messages": request.messages,
+            "max_tokens": request.max_tokens,
+            "n": request.n,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "stream": True,
+            "stream_options": STREAM_OPTIONS,
+        }
+        optional = {"seed": request.seed, "stop": list(request.stop) or None, "logprobs": request.logprobs or None}
+        return msgspec.json.encode(fields | {name: value for name, value in optional.items() if value is not None})
+
+    def _limit_s(self, request: GenerateRequest) -> float:
+        return self._total_timeout_s if request.timeout_s is None else min(self._total_timeout_s, request.timeout_s)
+
+    async def _post(self, body: bytes, at: float) -> aiohttp.ClientResponse:
+        """The response whose body is an event stream, its headers read by the loop time `at`."""
+        try:
+            response = await self._open(body, at)
+        except NotSentError:
+            response = await self._open(body, at)
+        if response.status != 200:
+            raise await self._refusal(response, at)
+        if response.content_type != EVENT_STREAM:
+            response.close()
+            what = f"answered with {response.content_type} instead of an event stream"
+            raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
+        return response
+
+    async def _open(self, body: bytes, at: float) -> aiohttp.ClientResponse:
+        headers = {"Content-Type": "application/json", "Accept": EVENT_STREAM}
+        with self._errors():
+            async with asyncio.timeout_at(at):
+                return await self._client().post(self.url + CHAT_PATH, data=body, headers=headers, allow_redirects=False)
+
+    async def _read(self, response: aiohttp.ClientResponse, at: float) -> bytes:
+        """The next bytes; none at the end."""
+        with self._errors():
+            async with asyncio.timeout_at(at):
+                return await response.content.readany()
+
+    async def _refusal(self, response: aiohttp.ClientResponse, at: float) -> UpstreamError:
+        """The error a response that is not 200 stands for."""
+        try:
+            with self._errors():
+                async with asyncio.timeout_at(at):
+                    body = await response.content.read(MAX_ERROR_BYTES)
+        except UpstreamError:
+            body = b""
+        response.close()
+        return refusal(self.name, response.status, body, response.headers)
+
+    async def _get(self, path: str) -> bytes:
+        with self._errors():
+            async with asyncio.timeout(self._total_timeout_s):
+                async with self._client().get(self.url + path, allow_redirects=False) as response:
+                    if response.status != 200:
+                        raise UpstreamError(f"{self.name} answered {response.status} to {path}", backend=self.name, status=response.status)
+                    return await response.read()
+
+    def _errors(self) -> TransportErrors:
+        return TransportErrors(self.name, self.url)
+
+    def _client(self) -> aiohttp.ClientSession:
+        """The session, made where a loop runs."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
+        return self._session
+
+
+class _Kept:
+    """Books, and keeps what was booked."""
+
+    def __init__(self, book: Booking) -> None:
+        self._book = book
+        self.attempt: Attempt | None = None
+
+    def book(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self._book.book(attempt)
+
+
+class _Ending(NamedTuple):
+    """How a call ended."""
+
+    booked: AttemptStatus
+    error: str | None = None
+    sent: bool = True
+    status: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server turned the call down, so that no token was generated."""
+        return self.status is not None and 400 <= self.status < 500
+
+
+def _leave(response: aiohttp.ClientResponse, reply: Reply, ending: _Ending) -> None:
+    """Give the connection back, or close it, which makes the engine abort; what had already arrived is still counted."""
+    if ending.booked == "ok":
+        response.release()
+        return
+    with suppress(aiohttp.ClientError, OSError):
+        reply.feed(response.content.read_nowait())
+    response.close()

@@ -1,0 +1,252 @@
+"""A small server that speaks as vLLM does, made up by a FakeModel, and goes wrong on demand.
+
+    python -m rheostat.policies.fake_server --port 8001 --model pocket --fault hang --every 10
+
+For tests of faults and of serving, without an engine: chat completions (streamed or not), /v1/models, /health and
+/metrics, whose `vllm:generation_tokens_total` counts every token that was generated, whoever read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+from aiohttp import web
+
+from rheostat.policies.fake import FakeModel, Spoken, question_of
+
+ServerFault = Literal[
+    "ok",
+    "bad_request",
+    "error_500",
+    "busy_503",
+    "silent",
+    "hang",
+    "hang_one",
+    "drip",
+    "reset",
+    "truncate",
+    "garbage_200",
+    "garbage_event",
+    "error_event",
+    "long_line",
+    "split",
+    "no_usage",
+]
+"""What one call does: refuse with 400, 500, or 503 and Retry-After; never answer; fall silent half way; let the last
+sample fall silent half way; send a byte at a time; reset the connection half way; end without [DONE]; answer 200 with
+a web page; send an event that is no JSON; report an error in the stream; send a line of 11 MB; cut the bytes inside
+lines and characters; leave the usage out."""
+
+FAULTS: tuple[ServerFault, ...] = get_args(ServerFault)
+LONG_LINE_BYTES = 11 * 1024 * 1024
+ODD_CUT = 7
+
+Event = dict[str, Any]
+
+
+class FakeServer:
+    """The application and its state.
+
+    Args:
+        models: the names it serves; empty serves any.
+        model: what they all say.
+        faults: what calls do, in turn and again from the start.
+        token_s: seconds for a token of every sample.
+        drip_s: seconds between two bytes of a dripping call.
+
+    `generated_tokens` is the engine's counter; `running` the calls in progress.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str] = ("fake",),
+        *,
+        model: FakeModel | None = None,
+        faults: Sequence[ServerFault] = ("ok",),
+        token_s: float = 0.0,
+        drip_s: float = 0.05,
+    ) -> None:
+        self.models = tuple(models)
+        self.model = model or FakeModel()
+        self.faults = tuple(faults)
+        self.token_s = token_s
+        self.drip_s = drip_s
+        self.generated_tokens = 0
+        self.prompt_tokens = 0
+        self.running = 0
+        self.bodies: list[dict[str, Any]] = []
+        self.app = web.Application(client_max_size=32 * 1024 * 1024)
+        self.app.router.add_post("/v1/chat/completions", self._chat)
+        self.app.router.add_get("/v1/models", self._models)
+        self.app.router.add_get("/health", self._health)
+        self.app.router.add_get("/metrics", self._metrics)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        label = f'{{engine="0",model_name="{self.models[0] if self.models else "any"}"}}'
+        values = {
+            "generation_tokens_total": self.generated_tokens,
+            "prompt_tokens_total": self.prompt_tokens,
+            "num_requests_running": self.running,
+            "num_requests_waiting": 0,
+            "kv_cache_usage_perc": 0.0,
+        }
+        return web.Response(text="".join(f"vllm:{name}{label} {float(value)}\n" for name, value in values.items()))
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        fault = self.faults[len(self.bodies) % len(self.faults)]
+        body = await request.json()
+        self.bodies.append(body)
+        if self.models and body.get("model") not in self.models:
+            return _error(404, f"The model `{body.get('model')}` does not exist.")
+        if fault in REFUSALS:
+            return REFUSALS[fault]()
+        if fault == "silent":
+            await asyncio.Event().wait()
+        self.running += 1
+        try:
+            call = _ServedCall(self, body, fault)
+            return await call.stream(request) if body.get("stream") else call.whole()
+        finally:
+            self.running -= 1
+
+
+class _ServedCall:
+    """One call: its samples are spoken at once and generated word by word, all samples in step, as a batch is."""
+
+    def __init__(self, server: FakeServer, body: dict[str, Any], fault: ServerFault) -> None:
+        self._server = server
+        self._body = body
+        self._fault = fault
+        question = question_of(body["messages"])
+        self._prompt = len(question.split())
+        server.prompt_tokens += self._prompt
+        max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 256
+        # Greedy decoding does not see the seed.
+        greedy = body.get("temperature") == 0
+        seeds = [0 if greedy else (body.get("seed") or 0) + index for index in range(body.get("n") or 1)]
+        self._spoken = [server.model.speak(question, seed, max_tokens) for seed in seeds]
+
+    def whole(self) -> web.Response:
+        """The answer in one piece."""
+        total = sum(len(spoken.words) for spoken in self._spoken)
+        self._server.generated_tokens += total
+        choices = [
+            {"index": i, "message": {"role": "assistant", "content": s.text}, "finish_reason": s.finish_reason}
+            for i, s in enumerate(self._spoken)
+        ]
+        return web.json_response({"object": "chat.completion", "choices": choices, "usage": self._usage(total)})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """The answer as events, until a fault ends it."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        longest = max(len(spoken.words) for spoken in self._spoken)
+        for at in range(longest):
+            if at == longest // 2 and await self._goes_wrong(request, response):
+                return response
+            await asyncio.sleep(self._server.token_s)
+            for index, spoken in enumerate(self._spoken):
+                if at < len(spoken.words) and not self._stuck(index, at):
+                    await self._send(response, self._word(index, spoken, at))
+        if self._fault == "hang_one":
+            await asyncio.Event().wait()
+        if self._fault != "no_usage":
+            total = sum(len(spoken.words) for spoken in self._spoken)
+            await self._send(response, {"choices": [], "usage": self._usage(total)})
+        await self._write(response, b"data: [DONE]\n\n")
+        return response
+
+    def _stuck(self, index: int, at: int) -> bool:
+        last = index == len(self._spoken) - 1
+        return self._fault == "hang_one" and last and at >= len(self._spoken[index].words) // 2
+
+    def _word(self, index: int, spoken: Spoken, at: int) -> Event:
+        self._server.generated_tokens += 1
+        finish_reason = spoken.finish_reason if at == len(spoken.words) - 1 else None
+        choice: Event = {
+            "index": index,
+            "delta": {"content": spoken.words[at]},
+            "finish_reason": finish_reason,
+        }
+        if self._body.get("logprobs"):
+            choice["logprobs"] = {"content": [{"token": spoken.words[at], "logprob": spoken.mean_logprob}]}
+        event: Event = {"object": "chat.completion.chunk", "choices": [choice]}
+        return event if self._fault == "no_usage" else event | {"usage": self._usage(at + 1)}
+
+    def _usage(self, completion_tokens: int) -> Event:
+        total = self._prompt + completion_tokens
+        details = {"cached_tokens": self._prompt // 2}
+        return {
+            "prompt_tokens": self._prompt,
+            "completion_tokens": completion_tokens,
+            "total_tokens": total,
+            "prompt_tokens_details": details,
+        }
+
+    async def _send(self, response: web.StreamResponse, event: Event) -> None:
+        await self._write(response, b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        if self._fault not in ("drip", "split"):
+            await response.write(data)
+            return
+        step = 1 if self._fault == "drip" else ODD_CUT
+        for at in range(0, len(data), step):
+            await response.write(data[at : at + step])
+            await asyncio.sleep(self._server.drip_s if self._fault == "drip" else 0)
+
+    async def _goes_wrong(self, request: web.Request, response: web.StreamResponse) -> bool:
+        """Do what the fault does half way; whether that was the end of it."""
+        if self._fault == "hang":
+            await asyncio.Event().wait()
+        if self._fault == "reset" and request.transport is not None:
+            request.transport.abort()
+        broken = {
+            "garbage_event": b"data: {not json\n\n",
+            "error_event": b'data: {"error": {"message": "the engine died", "code": 500}}\n\ndata: [DONE]\n\n',
+            "long_line": b"data: " + b"x" * (LONG_LINE_BYTES if self._fault == "long_line" else 0),
+        }
+        if self._fault in broken:
+            await response.write(broken[self._fault])
+        return self._fault in {"reset", "truncate", *broken}
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": {"message": message, "type": "fake", "code": status}}, status=status, headers=headers)
+
+
+REFUSALS: dict[ServerFault, Callable[[], web.Response]] = {
+    "bad_request": lambda: _error(400, "max_tokens is too large"),
+    "error_500": lambda: _error(500, "out of order"),
+    "busy_503": lambda: _error(503, "overloaded", {"Retry-After": "2"}),
+    "garbage_200": lambda: web.Response(text="<html>welcome</html>", content_type="text/html"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve on loopback until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m rheostat.policies.fake_server", description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--model", action="append", help="a name to serve, repeatable; without one it serves any")
+    parser.add_argument("--fault", choices=FAULTS, default="ok")
+    parser.add_argument("--every", type=int, default=1, help="only every so many calls go wrong")
+    parser.add_argument("--token-s", type=float, default=0.0, help="seconds a token")
+    options = parser.parse_args(arguments)
+    ok: list[ServerFault] = ["ok"]
+    faults = [*ok * (options.every - 1), options.fault]
+    server = FakeServer(options.model or (), faults=faults, token_s=options.token_s)
+    web.run_app(server.app, host="127.0.0.1", port=options.port, print=None)
+
+
+if __name__ == "__main__":
+    main()

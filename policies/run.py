@@ -1,0 +1,265 @@
+"""One action, run on one query: meter, calls, waves, stop rule, deadline, and the answer that came of it.
+
+Knows strategies and backends by their protocols only. Whatever happens, every call that was sent is in the meter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import NamedTuple, TypeVar, cast
+
+import msgspec
+
+from rheostat.data.errors import ActionError, BudgetError, UpstreamError
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Action, AnswerKind, Attempt, AttemptKind, OutcomeStatus, Query
+from rheostat.policies.base import (
+    Backend,
+    Booking,
+    Candidate,
+    Context,
+    Evidence,
+    GenerateRequest,
+    Generation,
+    Meter,
+    Scorer,
+    StopRule,
+)
+from rheostat.policies.catalogue import build
+
+AnyBackend = TypeVar("AnyBackend", bound=Backend)
+OnEvidence = Callable[[Evidence], Awaitable[None]]
+
+EARLY_WAVES = (2, 2, 4)
+DEADLINE_GRACE_S = 0.2  # a backend ends a call at the deadline by itself; this much later it is cut off
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of running an action: the answer, why this one, and everything that was spent on it."""
+
+    text: str
+    answer: str | None
+    candidate: Candidate
+    evidence: Evidence
+    ledger: Ledger
+    attempts: tuple[Attempt, ...]
+    stop_reason: str
+    status: OutcomeStatus
+    latency_s: float
+
+
+async def run_action(
+    action: Action,
+    query: Query,
+    backends: Mapping[str, Backend],
+    *,
+    kind: AnswerKind,
+    seed: int,
+    rule: StopRule | None = None,
+    deadline_s: float | None = None,
+    on_evidence: OnEvidence | None = None,
+    scorer: Scorer | None = None,
+    waves: tuple[int, ...] | None = None,
+    meter: Meter | None = None,
+) -> Result:
+    """Run the action's strategy, wave by wave, until a rule, the strategy, the cap or the deadline ends it.
+
+    Args:
+        action: model, strategy, shape and cap; the model is a key of `backends`.
+        query: what is asked, with the client's own sampling.
+        backends: model name -> the server that runs it.
+        kind: how answers are read from texts.
+        seed: base of the sample seeds; the client's own seed goes before it.
+        rule: when to stop; None takes the one spelled in the action, if any.
+        deadline_s: seconds from now after which the answer is made from the samples that came.
+        on_evidence: awaited after every wave.
+        scorer: the verifier of strategies that ask for one.
+        waves: sizes of the waves, the last repeating; None is 2, 2, 4 where a rule or scorer may stop early, else one wave.
+        meter: where to spend, so that the caller can read the attempts if it cancels; a new one of the cap otherwise.
+
+    Raises:
+        ActionError: the strategy, its arguments or the model are unknown.
+        UpstreamError: no sample came; `attempts` holds what was booked all the same.
+        BudgetError: the meter passed in has no room for a first call.
+        asyncio.CancelledError: the caller gave up; all calls are closed and booked by then.
+    """
+    strategy = build(action)
+    meter = meter or Meter(action.max_tokens)
+    clock = Clock(deadline_s)
+    stop = rule or getattr(strategy, "rule", None)
+    context = Context(
+        model=action.model,
+        call=Caller(backends, meter, clock),
+        left_tokens=lambda: meter.left_tokens,
+        kind=kind,
+        seed=seed,
+        waves=_waves(waves, early=stop is not None or scorer is not None),
+        scorer=scorer,
+    )
+    end = await _consume(strategy.run(query, context), stop, on_evidence, clock)
+    if end.evidence is None:
+        raise _without_answer(end, action, meter)
+    return result_of(end.evidence, end.reason, meter, clock)
+
+
+class Clock:
+    """Time since the start, and how much is left until the deadline, if there is one."""
+
+    def __init__(self, deadline_s: float | None = None) -> None:
+        self._started_s = time.perf_counter()
+        self._deadline_s = deadline_s
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started_s
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the deadline, negative once it has passed; None without one."""
+        return None if self._deadline_s is None else self._deadline_s - self.spent_s
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.left_s is not None and self.left_s <= 0
+
+
+class Caller:
+    """The metered call of strategies: reserve the worst case, run, book, give the reservation back."""
+
+    def __init__(self, backends: Mapping[str, Backend], meter: Meter, clock: Clock) -> None:
+        self._backends = backends
+        self._meter = meter
+        self._clock = clock
+
+    async def __call__(self, request: GenerateRequest, kind: AttemptKind = "completion") -> Generation:
+        """Run one call; see `base.Call`."""
+        backend = backend_of(request.model, self._backends)
+        if self._clock.passed:
+            raise UpstreamError("the deadline had passed before the call", backend=backend.name)
+        reserved = request.n * request.max_tokens
+        self._meter.reserve(reserved)
+        try:
+            generation = await backend.generate(self._timed(request), BookedAs(kind, self._meter))
+        finally:
+            self._meter.release(reserved)
+        if not generation.completions:
+            raise UpstreamError(f"{backend.name} answered without a sample", backend=backend.name, retryable=True)
+        return generation
+
+    def _timed(self, request: GenerateRequest) -> GenerateRequest:
+        limits = [limit for limit in (request.timeout_s, self._clock.left_s) if limit is not None]
+        return msgspec.structs.replace(request, timeout_s=min(limits, default=None))
+
+
+class BookedAs:
+    """Books attempts under the kind the caller had in mind: a backend cannot know a judge's tokens from an answer's."""
+
+    def __init__(self, kind: AttemptKind, book: Booking) -> None:
+        self._kind = kind
+        self._book = book
+
+    def book(self, attempt: Attempt) -> None:
+        """Add one attempt, its completion tokens moved to `verifier` where it was a verifier's."""
+        if self._kind == "verifier":
+            ledger = msgspec.structs.replace(attempt.ledger, verifier=attempt.ledger.completion, completion=0)
+            attempt = msgspec.structs.replace(attempt, kind=self._kind, ledger=ledger)
+        self._book.book(attempt)
+
+
+def backend_of(model: str, backends: Mapping[str, AnyBackend]) -> AnyBackend:
+    """The server of a model.
+
+    Raises:
+        ActionError: no backend has it.
+    """
+    if model not in backends:
+        raise ActionError(f"no backend serves the model {model!r}: known are {', '.join(sorted(backends)) or 'none'}")
+    return backends[model]
+
+
+class _End(NamedTuple):
+    """How the waves ended: the evidence so far, why, and the error that ended them, if one did."""
+
+    evidence: Evidence | None
+    reason: str
+    error: UpstreamError | BudgetError | None = None
+
+
+async def _consume(waves: AsyncIterator[Evidence], stop: StopRule | None, on_evidence: OnEvidence | None, clock: Clock) -> _End:
+    evidence = None
+    limit = None if clock.left_s is None else clock.left_s + DEADLINE_GRACE_S
+    guard = asyncio.timeout(limit)
+    try:
+        async with guard, aclosing(cast(AsyncGenerator[Evidence], waves)):
+            async for evidence in waves:
+                if on_evidence is not None:
+                    await on_evidence(evidence)
+                if reason := _reason(evidence, stop, clock):
+                    return _End(evidence, reason)
+        return _End(evidence, "complete")
+    except TimeoutError:
+        if not guard.expired():
+            raise
+        return _End(evidence, "deadline")
+    except UpstreamError as error:
+        return _End(evidence, "deadline" if clock.passed else "upstream_failed", error)
+    except BudgetError as error:
+        return _End(evidence, "budget", error)
+
+
+def _reason(evidence: Evidence, stop: StopRule | None, clock: Clock) -> str | None:
+    """Why to stop after this wave, or None to go on."""
+    complete = evidence.last and len(evidence.candidates) >= evidence.planned
+    if complete:
+        return "complete"
+    if stop is not None and (reason := stop(evidence)):
+        return reason
+    if clock.passed:
+        return "deadline"
+    return _cut_short(evidence) if evidence.last else None
+
+
+def _cut_short(evidence: Evidence) -> str:
+    return "perfect" if evidence.choice.score == 1.0 else "budget"
+
+
+def _waves(waves: tuple[int, ...] | None, *, early: bool) -> tuple[int, ...]:
+    """The schedule asked for; by default one wave of all samples, unless something may end sampling early."""
+    if waves is not None:
+        return waves
+    return EARLY_WAVES if early else ()
+
+
+def _without_answer(end: _End, action: Action, meter: Meter) -> UpstreamError | BudgetError:
+    if isinstance(end.error, BudgetError):
+        return end.error
+    cause = end.error or UpstreamError("no sample came before the deadline", backend=action.model)
+    return UpstreamError(
+        f"{action} has no answer ({end.reason}): {cause}",
+        backend=cause.backend,
+        status=cause.status,
+        retryable=cause.retryable,
+        retry_after_s=cause.retry_after_s,
+        attempts=tuple(meter.attempts),
+    )
+
+
+def result_of(evidence: Evidence, reason: str, meter: Meter, clock: Clock) -> Result:
+    """The result that the evidence at the end stands for."""
+    chosen = evidence.choice
+    return Result(
+        text=chosen.text,
+        answer=chosen.answer,
+        candidate=chosen,
+        evidence=evidence,
+        ledger=meter.ledger,
+        attempts=tuple(meter.attempts),
+        stop_reason=reason,
+        status="ok",
+        latency_s=clock.spent_s,
+    )

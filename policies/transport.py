@@ -1,0 +1,65 @@
+"""What can go wrong on the way to a server, as the one error that callers handle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+import aiohttp
+import msgspec
+
+from rheostat.data.errors import UpstreamError
+
+RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class NotSentError(UpstreamError):
+    """No connection, so nothing was sent and nothing is booked."""
+
+
+class TransportErrors:
+    """Turns what aiohttp and the clock raise into UpstreamError, saying what to look at."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self._name = name
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)):
+            raise NotSentError(
+                f"{self._name} cannot be reached at {self._url}: is it running?", backend=self._name, retryable=True
+            ) from error
+        if isinstance(error, TimeoutError):
+            raise UpstreamError(f"{self._name} did not answer in time", backend=self._name, retryable=True) from error
+        if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(error, UpstreamError):
+            broke = f"{self._name} broke the connection: {error or type(error).__name__}"
+            raise UpstreamError(broke, backend=self._name, retryable=True) from error
+
+
+def refusal(name: str, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
+    """The error that a response other than 200 stands for."""
+    return UpstreamError(
+        f"{name} answered {status}: {_reason(body) or 'no reason given'}",
+        backend=name,
+        status=status,
+        retryable=status in RETRYABLE,
+        retry_after_s=_seconds(headers.get("Retry-After")),
+    )
+
+
+def _reason(body: bytes) -> str:
+    """What an error body says."""
+    try:
+        content = msgspec.json.decode(body)
+        error = content.get("error", content)
+        return str(error.get("message", "") if isinstance(error, dict) else error)
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        return body.decode("utf-8", "replace")[:200]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header; its other form, a date, is not used by engines."""
+    return float(retry_after) if retry_after is not None and retry_after.isdigit() else None
