@@ -41,7 +41,6 @@ class Controller(Protocol):
         tier: str = ...,
         defaults: Constraints = ...,
         models: frozenset[str] | None = ...,
-        forced: Action | None = ...,
     ) -> dict[str, Any]:
         """The features, predictions, frontier and rule behind a decision."""
         ...
@@ -107,7 +106,7 @@ class Decider:
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What the current controller sees in a request."""
-        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced)
+        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models)
 
 
 async def _decide(serving: Serving, ask: Ask) -> Decision:

@@ -15,14 +15,14 @@ from typing import Any, Never, cast
 
 import msgspec
 
-from rheostat.data.answers import extract
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, AttemptKind, Constraints, Decision, new_id
 from rheostat.policies.base import Candidate, Context, Evidence, GenerateRequest
 from rheostat.policies.catalogue import build, is_single_call
 from rheostat.policies.direct import SingleCall
-from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.evidence import candidate, count_votes, read_answer
+from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from rheostat.serving import answer
 from rheostat.serving.config import Config, TierConfig
@@ -228,15 +228,17 @@ class Executor:
         """One upstream call, its bytes sent on as they come."""
         request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job)
         passage = Passage()
-        stream = self._pools[request.model].stream(request, job.meter)
+        reply = Reply(request, request.model)
+        stream = self._pools[request.model].stream(request, job.meter, reply=reply)
         async with _deadline(self._deadline_s(admitted), job), aclosing(stream) as chunks:
             async for chunk in chunks:
                 if data := passage.feed(chunk):
                     await sink.write(data)
         if not passage.done:
             raise UpstreamError(f"the stream of {request.model!r} broke off before its end", backend=request.model, status=502)
-        job.samples, job.stop_reason = request.n, "single call"
-        job.answer = extract(passage.text(), job.query.kind or "text")
+        first = reply.completions[0] if reply.completions else None
+        job.samples, job.stop_reason = len(reply.completions), first.finish_reason if first else ""
+        job.answer = read_answer(first, job.query.kind or "text") if first else None
 
     async def _think(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """Several upstream calls: progress while they run, then the chosen answer at once."""

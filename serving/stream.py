@@ -1,13 +1,10 @@
-"""Bytes of a stream on their way through: forwarded verbatim and scanned, not parsed; read once, when it is over."""
+"""Bytes of a stream on their way through: forwarded verbatim, with one thing put in before the end mark."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
-
 MARK = b"\ndata: [DONE]"
-KEPT_BYTES = 4 * 1024 * 1024
 
 
 class Sink(Protocol):
@@ -29,8 +26,6 @@ class Passage:
     def __init__(self) -> None:
         self.done = False
         self._held = b""
-        self._seen: list[bytes] = []
-        self._n_seen = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can be sent on now."""
@@ -41,41 +36,7 @@ class Passage:
         self.done = at >= 0
         cut = at + 1 if self.done else len(held) - _overlap(held)
         self._held = held[cut:]
-        self._keep(held[:cut])
         return held[:cut]
-
-    def text(self) -> str:
-        """The content of choice 0, from what passed (at most 4 MB of it)."""
-        lines = b"".join(self._seen).split(b"\n")
-        return "".join(_content(line.removeprefix(b"data: ")) for line in lines if line.startswith(b"data: {"))
-
-    def _keep(self, data: bytes) -> None:
-        if self._n_seen < KEPT_BYTES:
-            self._seen.append(data)
-            self._n_seen += len(data)
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-
-
-def _content(line: bytes) -> str:
-    try:
-        return "".join(choice.delta.content or "" for choice in _CHUNK.decode(line).choices if choice.index == 0)
-    except msgspec.DecodeError:
-        return ""
 
 
 def _overlap(held: bytes) -> int:

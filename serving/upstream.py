@@ -7,12 +7,13 @@ call to prove itself. A call moves to another replica only while the client has 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import Backend, Booking, GenerateRequest, Generation
+from rheostat.policies.reply import Reply
 
 FAILURES_TO_EJECT = 3
 FIRST_EJECTION_S = 1.0
@@ -24,8 +25,8 @@ OnFailure = Callable[[str], None]
 class Engine(Backend, Protocol):
     """A backend that can also pass its event stream on."""
 
-    def stream(self, request: GenerateRequest, book: Booking) -> AsyncGenerator[bytes, None]:
-        """The upstream's SSE bytes, verbatim; booked once whatever happens."""
+    def stream(self, request: GenerateRequest, book: Booking, *, reply: Reply | None = None) -> AsyncIterator[bytes]:
+        """The upstream's SSE bytes, verbatim, and fed to `reply`; booked once whatever happens."""
         ...
 
 
@@ -105,7 +106,7 @@ class Pool:
             except UpstreamError as error:
                 self._note(error, replica, tried)
 
-    async def stream(self, request: GenerateRequest, book: Booking) -> AsyncGenerator[bytes, None]:
+    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Reply | None = None) -> AsyncGenerator[bytes, None]:
         """Pass one call's SSE bytes on; errors as `generate`, and none is retried once a byte was passed on."""
         tried: list[Replica] = []
         sent = False
@@ -113,7 +114,8 @@ class Pool:
             replica = self._pick(tried)
             try:
                 with replica.use() as engine:
-                    async with aclosing(engine.stream(request, book)) as chunks:
+                    stream = cast(AsyncGenerator[bytes, None], engine.stream(request, book, reply=reply))
+                    async with aclosing(stream) as chunks:
                         async for chunk in chunks:
                             sent = True
                             yield chunk

@@ -1,0 +1,222 @@
+"""Follows where bundles come from and swaps to a new one: a folder, or the champion in MLflow (see `registry`).
+
+A bundle is fetched into a temporary folder, its hashes are checked, a child process loads it and predicts its canary
+rows (a broken model file can crash whoever reads it), and only then is one reference swapped. Whatever goes wrong, the
+last good bundle stays, in memory and on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from rheostat.data.errors import BundleError, RegistryError, RheostatError
+from rheostat.router.bundle import Bundle, check_in_child
+from rheostat.serving.decider import Controller, Decider, Serving
+from rheostat.serving.metrics import Metrics
+
+CURRENT = "current"
+KEPT_VERSIONS = 3
+log = logging.getLogger(__name__)
+
+MakeController = Callable[[Bundle], Controller]
+
+
+class Source(Protocol):
+    """Where bundles come from. Versions are short names; a changed bundle has another one."""
+
+    async def latest(self) -> str | None:
+        """The version to serve; None where there is none yet.
+
+        Raises:
+            RegistryError: the source is out of reach.
+        """
+        ...
+
+    async def fetch(self, version: str, folder: Path) -> None:
+        """Copy that version's files into a folder that does not exist yet.
+
+        Raises:
+            RegistryError: the source is out of reach.
+            BundleError: what it has is no bundle.
+        """
+        ...
+
+
+class FolderSource:
+    """A bundle folder on this machine; its version is the hash of its manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def latest(self) -> str | None:
+        """The version of the folder as it is now."""
+        try:
+            manifest = (self._folder / "manifest.json").read_bytes()
+        except OSError as error:
+            raise RegistryError(f"there is no bundle in {self._folder}: fit one with `rheostat train`") from error
+        return hashlib.sha256(manifest).hexdigest()[:16]
+
+    async def fetch(self, version: str, folder: Path) -> None:  # noqa: ARG002 - a folder holds one version
+        """Copy the folder."""
+        try:
+            await asyncio.to_thread(shutil.copytree, self._folder, folder, symlinks=True)
+        except (OSError, shutil.Error) as error:
+            raise RegistryError(f"the bundle in {self._folder} cannot be copied: {error}") from error
+
+
+class Cache:
+    """The last good bundles on disk: `<version>/` folders and a file `current` that names one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def current(self) -> tuple[str, Path] | None:
+        """The version kept last and its folder, where it is still there."""
+        try:
+            version = (self._folder / CURRENT).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        folder = self._folder / version
+        return (version, folder) if _is_version(version) and folder.is_dir() else None
+
+    def staging(self) -> tempfile.TemporaryDirectory[str]:
+        """A temporary folder on the same disk, so that a bundle can be moved into place."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._folder)
+
+    def keep(self, version: str, folder: Path) -> Path:
+        """Move a checked bundle into place and name it current; the oldest ones go."""
+        kept = self._folder / version
+        if kept.exists():
+            shutil.rmtree(kept)
+        folder.rename(kept)
+        pointer = self._folder / f".{CURRENT}"
+        pointer.write_text(version, encoding="utf-8")
+        pointer.replace(self._folder / CURRENT)
+        self._drop_old(version)
+        return kept
+
+    def _drop_old(self, current: str) -> None:
+        others = [path for path in self._folder.iterdir() if path.is_dir() and _is_version(path.name) and path.name != current]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime)[: -(KEPT_VERSIONS - 1) or None]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class ReloadStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What /readyz shows: the source's version being served, and what went wrong last, if anything has since."""
+
+    version: str | None = None
+    failures: int = 0
+    error: str | None = None
+
+
+class Watcher:
+    """Keeps the decider on the source's latest good bundle.
+
+    Args:
+        source: where bundles come from.
+        cache: where the last good one is kept.
+        decider: what is swapped.
+        make_controller: bundle to controller, with this installation's prices.
+        metrics: counts reloads by result.
+        poll_s: seconds between looks, with a tenth of jitter so that a fleet does not ask in step.
+    """
+
+    def __init__(
+        self, source: Source, *, cache: Cache, decider: Decider, make_controller: MakeController, metrics: Metrics, poll_s: float
+    ) -> None:
+        self.status = ReloadStatus()
+        self._source = source
+        self._cache = cache
+        self._decider = decider
+        self._make_controller = make_controller
+        self._metrics = metrics
+        self._poll_s = poll_s
+        self._refused: str | None = None
+
+    async def start(self) -> None:
+        """Serve the latest bundle, or the one kept on disk while the source is away."""
+        if await self.check():
+            return
+        kept = self._cache.current()
+        if kept is None:
+            return
+        version, folder = kept
+        try:
+            await self._serve(version, folder)
+        except RheostatError as error:
+            self._failed(f"the bundle kept in {folder} cannot be served: {error}")
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_s * random.uniform(0.9, 1.1))
+            await self.check()
+
+    async def check(self) -> bool:
+        """Look once. Returns whether the source's latest bundle is the one being served."""
+        try:
+            return await self._update()
+        except (RheostatError, OSError) as error:
+            self._failed(str(error))
+        except Exception as error:  # the loop must outlive whatever a registry sends
+            log.exception("looking for a new bundle failed")
+            self._failed(type(error).__name__)
+        return False
+
+    async def _update(self) -> bool:
+        version = await self._source.latest()
+        if version is None or version == self._refused:
+            return False
+        if version != self.status.version:
+            await self._take(version)
+        if self.status.error:
+            self.status = ReloadStatus(version=version, failures=self.status.failures)
+        return True
+
+    async def _take(self, version: str) -> None:
+        if not _is_version(version):
+            raise BundleError(f"{version!r} is no name of a version")
+        with self._cache.staging() as staging:
+            folder = Path(staging, "bundle")
+            await self._source.fetch(version, folder)
+            try:
+                await asyncio.to_thread(check_in_child, folder)
+            except BundleError:
+                # The same files will not get better: ask again only for another version.
+                self._refused = version
+                raise
+            await self._serve(version, self._cache.keep(version, folder))
+
+    async def _serve(self, version: str, folder: Path) -> None:
+        serving = await asyncio.to_thread(self._load, folder)
+        self._decider.swap(serving)
+        self.status = ReloadStatus(version=version, failures=self.status.failures)
+        self._metrics.reloads.labels("swapped").inc()
+        log.info("serving bundle %s", serving.version)
+
+    def _load(self, folder: Path) -> Serving:
+        bundle = Bundle.load(folder)
+        controller = self._make_controller(bundle)
+        return Serving(controller=controller, version=bundle.version, in_thread=bundle.encoder_folder is None)
+
+    def _failed(self, error: str) -> None:
+        if error != self.status.error:
+            log.warning("kept bundle %s: %s", self._decider.version, error)
+        self.status = ReloadStatus(version=self.status.version, failures=self.status.failures + 1, error=error)
+        self._metrics.reloads.labels("failed").inc()
+
+
+def _is_version(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", name) is not None
