@@ -1,0 +1,375 @@
+"""The controller: a query in, a complete Decision out. The only place where encoder, predictor, rules and guard meet.
+
+Knows nothing of HTTP, strategies or logs. Deterministic for a seed; its only state is the random stream of exploration
+and a cache of multiplier paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rheostat.data.errors import InfeasibleError
+from rheostat.data.ledger import Price
+from rheostat.data.schema import Action, Constraints, Decision, Query, new_id
+from rheostat.router import explore, rules
+from rheostat.router.base import FeatureRow, Prediction
+from rheostat.router.bundle import Bundle
+from rheostat.router.features import STATISTICS, feature_rows
+from rheostat.router.frontier import frontier
+from rheostat.router.predictor import PriceVector
+
+FORCED, GUARD, FALLBACK = "forced", "guard", "fallback"
+_MAX_PATHS = 64
+
+Models = frozenset[str] | None
+
+
+class Decides(Protocol):
+    """What serving needs of a controller."""
+
+    def decide(
+        self,
+        query: Query,
+        *,
+        tier: str = "balanced",
+        defaults: Constraints = ...,
+        models: Models = None,
+        forced: Action | None = None,
+    ) -> Decision:
+        """The decision for one query; see `Controller.decide`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a rule said: the action, whether it meets the target, by which rule and multiplier, and the fallen-back-to reason."""
+
+    action: int
+    feasible: bool
+    rule: str
+    multiplier: float | None = None
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that is known about one query before an action is picked."""
+
+    embedding: FeatureRow
+    features: FeatureRow
+    prediction: Prediction
+    constraints: Constraints
+    allowed: rules.Mask
+    admissible: rules.Mask
+    target: float
+
+
+class Controller:
+    """Decides with a bundle.
+
+    Args:
+        bundle: what was learned.
+        prices: by model; a model without one costs 1 USD per million generated tokens.
+        epsilon: chance of exploring, in [0, 1].
+        seed: of the exploration.
+    """
+
+    def __init__(self, bundle: Bundle, *, prices: Mapping[str, Price], epsilon: float = 0.0, seed: int = 0) -> None:
+        self.bundle = bundle
+        self.epsilon = epsilon
+        self._random = random.Random(seed)
+        self._encoder = bundle.encoder
+        self._models = [action.model for action in bundle.actions]
+        self._spellings = [str(action) for action in bundle.actions]
+        self._caps = np.array([action.max_tokens for action in bundle.actions])
+        priced = [prices.get(model, Price()) for model in self._models]
+        self._prices = PriceVector.of([price.usd_per_1m_output for price in priced], [price.usd_per_1m_input for price in priced])
+        self._paths: dict[bytes, rules.MultiplierPath] = {}
+        self._held_out_cost = bundle.held_out.tokens * self._prices.output + bundle.held_out.prompt_tokens * self._prices.prompt
+
+    def decide(
+        self,
+        query: Query,
+        *,
+        tier: str = "balanced",
+        defaults: Constraints = Constraints(),
+        models: Models = None,
+        forced: Action | None = None,
+    ) -> Decision:
+        """Pick an action for a query.
+
+        Args:
+            query: its own constraints override `defaults`, field by field.
+            tier: the name that goes into the record.
+            defaults: the tier's constraints.
+            models: models that are up; all of the bundle's when None.
+            forced: take this action, whatever the rules say.
+
+        Returns:
+            A complete decision; `feasible` is false where it is only the best attainable.
+
+        Raises:
+            InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
+        """
+        situation = self._look(query, defaults, models, forced)
+        if forced is not None:
+            ruling = Ruling(self._index(forced), feasible=True, rule=FORCED)
+        else:
+            ruling = self._rule(situation)
+        if situation.constraints.strict and not ruling.feasible:
+            raise InfeasibleError(self._why_not(situation, ruling))
+        action, propensity = self._explore(situation, ruling)
+        return self._record(query, tier, situation, ruling, action=action, propensity=propensity, forced=forced)
+
+    def explain(
+        self,
+        query: Query,
+        *,
+        tier: str = "balanced",
+        defaults: Constraints = Constraints(),
+        models: Models = None,
+    ) -> dict[str, Any]:
+        """What `decide` sees and would do without exploring, for people: features, predictions, frontier, rule.
+
+        Raises:
+            InfeasibleError: none of the bundle's models is up.
+        """
+        situation = self._look(query, defaults, models, None)
+        ruling = self._rule(situation)
+        edge = frontier(situation.prediction.p_correct, situation.prediction.cost_usd, situation.admissible)
+        statistics = situation.features[-len(STATISTICS) :]
+        return {
+            "action": self._spellings[ruling.action],
+            "bundle": self.bundle.version,
+            "tier": tier,
+            "rule": ruling.rule,
+            "multiplier_usd": ruling.multiplier,
+            "target_accuracy": situation.target,
+            "feasible": ruling.feasible,
+            "degraded": ruling.degraded,
+            "features": {name: round(float(value), 4) for name, value in zip(STATISTICS, statistics, strict=True)},
+            "support_distance": self.bundle.guard.distance(situation.embedding),
+            "support_limit": self.bundle.guard.limit,
+            "predictions": self._predictions(situation),
+            "frontier": [self._spellings[index] for index in edge],
+        }
+
+    def _look(self, query: Query, defaults: Constraints, models: Models, forced: Action | None) -> Situation:
+        constraints = merged(defaults, query.constraints)
+        text = query.text
+        embedding = self._encoder.encode([text])
+        features = feature_rows(embedding, [text])[0]
+        prediction = self.bundle.predictor.predict(features, self._prices, len(text))
+        allowed = np.array([models is None or model in models for model in self._models])
+        if not allowed.any() and forced is None:
+            raise InfeasibleError(
+                f"none of the bundle's models is up ({', '.join(sorted(set(self._models)))}): start one, or fit for {models}"
+            )
+        fits = rules.admissible(prediction, self._caps, self.bundle.predictor.costs.latency_p95, constraints, allowed=allowed)
+        target = constraints.target_accuracy
+        return Situation(embedding[0], features, prediction, constraints, allowed, fits, self._default_target if target is None else target)
+
+    @property
+    def _default_target(self) -> float:
+        """Without a target: what the best single action gives."""
+        return float(self.bundle.held_out.reward[:, self.bundle.guard.action].mean())
+
+    def _rule(self, situation: Situation) -> Ruling:
+        prediction, fits = situation.prediction, situation.admissible
+        if not fits.any():
+            cheapest = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=0.0)
+            return Ruling(cheapest, feasible=False, rule="cheapest")
+        if self.bundle.guard.is_far(situation.embedding):
+            return self._guarded(situation)
+        if situation.constraints.high_stakes:
+            action, feasible = rules.per_query(prediction.p_low, prediction.cost_usd, fits, target=situation.target)
+            return Ruling(action, feasible, "per_query")
+        multiplier, attainable = self.path(situation.allowed).for_target(situation.target)
+        action = rules.average(prediction.p_correct, prediction.cost_usd, fits, multiplier=multiplier)
+        free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
+        # A cap that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
+        feasible = attainable and (action == free or bool(prediction.p_correct[action] >= situation.target))
+        return Ruling(action, feasible, "average", multiplier)
+
+    def _guarded(self, situation: Situation) -> Ruling:
+        guard = self.bundle.guard.action
+        prediction = situation.prediction
+        if not situation.admissible[guard]:
+            guard = rules.most_accurate(prediction.p_correct, prediction.cost_usd, situation.admissible)
+        return Ruling(guard, feasible=True, rule=GUARD, degraded="out_of_distribution")
+
+    def path(self, allowed: rules.Mask) -> rules.MultiplierPath:
+        """Multiplier to accuracy and cost on the bundle's held-out queries, for the actions that are up."""
+        key = allowed.tobytes()
+        if key not in self._paths:
+            if len(self._paths) >= _MAX_PATHS:
+                self._paths.clear()
+            held_out = self.bundle.held_out
+            self._paths[key] = rules.MultiplierPath.of(
+                held_out.p_correct[:, allowed], self._held_out_cost[:, allowed], held_out.reward[:, allowed]
+            )
+        return self._paths[key]
+
+    def _explore(self, situation: Situation, ruling: Ruling) -> tuple[int, float]:
+        may = situation.constraints.explore and ruling.rule == "average" and situation.admissible.any()
+        if not may or self.epsilon <= 0:
+            return ruling.action, 1.0
+        prediction = situation.prediction
+        chances = explore.propensities(ruling.action, prediction.p_correct, prediction.cost_usd, situation.admissible, self.epsilon)
+        action = explore.draw(chances, self._random)
+        return action, float(chances[action])
+
+    def _record(
+        self,
+        query: Query,
+        tier: str,
+        situation: Situation,
+        ruling: Ruling,
+        *,
+        action: int,
+        propensity: float,
+        forced: Action | None,
+    ) -> Decision:
+        prediction = situation.prediction
+        known = action >= 0
+        edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
+        return Decision(
+            decision_id=new_id("d"),
+            query_id=query.query_id,
+            created_s=time.time(),
+            action=self._spellings[action] if known else str(forced),
+            propensity=propensity,
+            tier=tier,
+            target_accuracy=situation.target,
+            p_correct=float(prediction.p_correct[action]) if known else None,
+            p_interval=(float(prediction.p_low[action]), float(prediction.p_high[action])) if known else None,
+            cost_usd=float(prediction.cost_usd[action]) if known else None,
+            rule=ruling.rule,
+            bundle=self.bundle.version,
+            explored=action != ruling.action,
+            feasible=ruling.feasible,
+            degraded=ruling.degraded,
+            prompt_sha256=text_sha256(query.text),
+            embedding=situation.embedding.astype("<f2").tobytes(),
+            alternatives={
+                self._spellings[index]: (float(prediction.p_correct[index]), float(prediction.cost_usd[index])) for index in edge
+            },
+        )
+
+    def _index(self, action: Action) -> int:
+        """Where a forced action stands in the catalogue, -1 where the bundle does not know it."""
+        return self._spellings.index(str(action)) if str(action) in self._spellings else -1
+
+    def _predictions(self, situation: Situation) -> list[dict[str, Any]]:
+        prediction = situation.prediction
+        return [
+            {
+                "action": spelling,
+                "p_correct": float(prediction.p_correct[index]),
+                "p_interval": [float(prediction.p_low[index]), float(prediction.p_high[index])],
+                "tokens": float(prediction.tokens[index]),
+                "cost_usd": float(prediction.cost_usd[index]),
+                "latency_s": float(prediction.latency_s[index]),
+                "admissible": bool(situation.admissible[index]),
+            }
+            for index, spelling in enumerate(self._spellings)
+        ]
+
+    def _why_not(self, situation: Situation, ruling: Ruling) -> str:
+        attainable = float(situation.prediction.p_correct[ruling.action])
+        fits = "no action fits the caps and the deadline" if not situation.admissible.any() else "no admissible action meets the target"
+        best = f"the best attainable is {self._spellings[ruling.action]} at {attainable:.2f}"
+        return f"{fits} {situation.target:.2f}; {best}: relax the constraints, or leave strict out"
+
+
+class FallbackController:
+    """Decides one fixed action, for when there is no bundle.
+
+    Args:
+        actions: in order of preference; the first whose model is up is taken.
+    """
+
+    def __init__(self, actions: Sequence[Action]) -> None:
+        if not actions:
+            raise InfeasibleError("the fallback has no action: name one in the configuration")
+        self.actions = tuple(actions)
+
+    def decide(
+        self,
+        query: Query,
+        *,
+        tier: str = "balanced",
+        defaults: Constraints = Constraints(),
+        models: Models = None,
+        forced: Action | None = None,
+    ) -> Decision:
+        """The first action whose model is up, or the forced one.
+
+        Raises:
+            InfeasibleError: no model is up, or the request is strict, which nothing here can promise.
+        """
+        constraints = merged(defaults, query.constraints)
+        if constraints.strict and forced is None:
+            raise InfeasibleError("there is no bundle, so no accuracy can be promised: train one, or leave strict out")
+        return Decision(
+            decision_id=new_id("d"),
+            query_id=query.query_id,
+            created_s=time.time(),
+            action=str(forced or self._first(models)),
+            propensity=1.0,
+            tier=tier,
+            target_accuracy=constraints.target_accuracy,
+            rule=FORCED if forced else FALLBACK,
+            bundle="none",
+            feasible=forced is not None or constraints.target_accuracy is None,
+            degraded="no_bundle",
+            prompt_sha256=text_sha256(query.text),
+        )
+
+    def explain(
+        self,
+        query: Query,
+        *,
+        tier: str = "balanced",
+        defaults: Constraints = Constraints(),
+        models: Models = None,
+    ) -> dict[str, Any]:
+        """The fixed action, and that there is no bundle."""
+        del query, defaults
+        return {"action": str(self._first(models)), "bundle": "none", "tier": tier, "rule": FALLBACK, "degraded": "no_bundle"}
+
+    def _first(self, models: Models) -> Action:
+        for action in self.actions:
+            if models is None or action.model in models:
+                return action
+        raise InfeasibleError(f"no model of {', '.join(map(str, self.actions))} is up: start one")
+
+
+def merged(defaults: Constraints, own: Constraints) -> Constraints:
+    """The request's constraints over the tier's: its numbers where it gave them, the stricter of the switches."""
+
+    def first(name: str) -> Any:
+        value = getattr(own, name)
+        return getattr(defaults, name) if value is None else value
+
+    return Constraints(
+        target_accuracy=first("target_accuracy"),
+        max_cost_usd=first("max_cost_usd"),
+        max_tokens_total=first("max_tokens_total"),
+        deadline_s=first("deadline_s"),
+        high_stakes=own.high_stakes or defaults.high_stakes,
+        strict=own.strict or defaults.strict,
+        explore=own.explore and defaults.explore,
+    )
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of any text, lone surrogates included."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,46 @@
+"""The guard: which queries lie too far from everything seen in training to trust a prediction.
+
+Knows embeddings and a limit, nothing of predictions. The distance is 1 - cosine to the k-th nearest training query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.router.base import FeatureRow
+
+NEIGHBOURS = 3
+MAX_SUPPORT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Training embeddings, the distance that is too far, and the action to take there.
+
+    Attributes:
+        support: (m, dimension) unit rows, m <= MAX_SUPPORT.
+        limit: distance beyond which a query is out of distribution.
+        action: index of the best fixed action.
+    """
+
+    support: FeatureRow
+    limit: float
+    action: int
+
+    def distance(self, embedding: FeatureRow) -> float:
+        """1 - cosine similarity to the NEIGHBOURS-th nearest support row."""
+        return float(distances(self.support, embedding[None, :])[0])
+
+    def is_far(self, embedding: FeatureRow) -> bool:
+        """Whether the query is out of distribution."""
+        return self.distance(embedding) > self.limit
+
+
+def distances(support: FeatureRow, embeddings: FeatureRow) -> npt.NDArray[np.float32]:
+    """(n,) distance of each of (n, dimension) rows to its NEIGHBOURS-th nearest support row."""
+    nearness = embeddings @ support.T
+    rank = min(NEIGHBOURS, support.shape[0])
+    return np.asarray(1.0 - np.partition(nearness, -rank, axis=1)[:, -rank], dtype=np.float32)

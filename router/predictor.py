@@ -1,0 +1,178 @@
+"""From a feature row to what every action would give: P(correct), tokens, cost and seconds, in one batched call.
+
+Inference only, on numpy and LightGBM. Learners give logits; their weighted mean is calibrated. Knows nothing of how
+any of it was fitted, nor of decision rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.data.errors import BundleError
+from rheostat.data.ledger import TOKENS_PER_PRICE_UNIT
+from rheostat.router.base import Array, FeatureRow, Prediction
+from rheostat.router.calibration import Calibrator, ErrorBand
+
+if TYPE_CHECKING:
+    import lightgbm
+
+LOGIT_LIMIT = 8.0
+
+
+class Learner(Protocol):
+    """Logits of P(correct) for all actions."""
+
+    def logits(self, features: FeatureRow) -> Array:
+        """(n, n_actions) logits of (n, n_features) rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Affine in the standardised features. With zero weights it is a constant per action, the simplest learner.
+
+    Attributes:
+        mean, scale: (d,) of the training features.
+        weights: (d, a).
+        bias: (a,).
+    """
+
+    mean: Array
+    scale: Array
+    weights: Array
+    bias: Array
+
+    def raw(self, features: FeatureRow) -> Array:
+        """(n, a) values. Standardised features are clipped at 6 sigma, so that no odd text runs away."""
+        standard = np.clip((features - self.mean) / self.scale, -6.0, 6.0)
+        return np.asarray(standard @ self.weights + self.bias)
+
+    def logits(self, features: FeatureRow) -> Array:
+        """(n, a) logits within +-LOGIT_LIMIT."""
+        return np.clip(self.raw(features), -LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """LightGBM over (query, action) rows: projected embedding, text statistics, action features.
+
+    Attributes:
+        text: the booster as LightGBM writes it. Garbage here kills the process: hash before parsing.
+        projection: (dimension, m) principal directions of the embedding.
+        action_features: (a, f) one row an action.
+    """
+
+    text: str
+    projection: Array
+    action_features: Array
+
+    def rows(self, features: FeatureRow) -> npt.NDArray[np.float32]:
+        """(n * a, m + statistics + f) rows, the actions of one query next to each other."""
+        dimension, m = self.projection.shape
+        n, a = len(features), len(self.action_features)
+        table = np.empty((n, a, m + features.shape[1] - dimension + self.action_features.shape[1]), dtype=np.float32)
+        table[:, :, :m] = (features[:, :dimension] @ self.projection)[:, None, :]
+        table[:, :, m : m + features.shape[1] - dimension] = features[:, None, dimension:]
+        table[:, :, -self.action_features.shape[1] :] = self.action_features
+        return table.reshape(n * a, -1)
+
+    def logits(self, features: FeatureRow) -> Array:
+        """(n, a) logits within +-LOGIT_LIMIT, from one call of LightGBM."""
+        raw = self.booster.predict(self.rows(features), raw_score=True, num_threads=1)
+        return np.clip(np.asarray(raw).reshape(len(features), -1), -LOGIT_LIMIT, LOGIT_LIMIT)
+
+    @cached_property
+    def booster(self) -> lightgbm.Booster:
+        """The parsed model."""
+        import lightgbm
+
+        try:
+            return lightgbm.Booster(model_str=self.text)
+        except lightgbm.basic.LightGBMError as error:
+            raise BundleError(f"the booster does not parse ({error}): fit the bundle again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CostHead:
+    """Expected tokens and seconds: log-linear in the features, times a factor that undoes the bias of the logarithm.
+
+    Attributes:
+        log_tokens, log_latency: heads over log(1 + value).
+        tokens_factor, latency_factor: (a,) mean observed over mean predicted.
+        latency_p95: (a,) 95th percentile of observed over predicted seconds.
+        prompt_base, prompt_per_character: tokens of the prompt as a line in the text's length.
+
+    Source: Duan 1983 (smearing).
+    """
+
+    log_tokens: Linear
+    log_latency: Linear
+    tokens_factor: Array
+    latency_factor: Array
+    latency_p95: Array
+    prompt_base: float
+    prompt_per_character: float
+
+    def tokens(self, features: FeatureRow) -> Array:
+        """(n, a) expected generated tokens."""
+        return np.asarray(np.expm1(np.clip(self.log_tokens.raw(features), 0.0, 16.0)) * self.tokens_factor)
+
+    def latency_s(self, features: FeatureRow) -> Array:
+        """(n, a) expected seconds."""
+        return np.asarray(np.expm1(np.clip(self.log_latency.raw(features), 0.0, 12.0)) * self.latency_factor)
+
+    def prompt_tokens(self, n_characters: Array) -> Array:
+        """Expected prompt tokens of texts of that length."""
+        return np.asarray(self.prompt_base + self.prompt_per_character * n_characters)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceVector:
+    """USD per token by action; both are (a,)."""
+
+    output: Array
+    prompt: Array
+
+    @classmethod
+    def of(cls, usd_per_1m_output: list[float], usd_per_1m_input: list[float]) -> PriceVector:
+        """From prices per million tokens, in catalogue order."""
+        return cls(np.array(usd_per_1m_output) / TOKENS_PER_PRICE_UNIT, np.array(usd_per_1m_input) / TOKENS_PER_PRICE_UNIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Learners, their weights (summing to 1), a calibrator, an error band and the cost head."""
+
+    learners: tuple[Linear | Boosted, ...]
+    weights: tuple[float, ...]
+    calibrator: Calibrator
+    band: ErrorBand
+    costs: CostHead
+
+    def logits(self, features: FeatureRow) -> Array:
+        """(n, a) logits before calibration."""
+        return np.asarray(sum(w * learner.logits(features) for w, learner in zip(self.weights, self.learners, strict=True)))
+
+    def p_correct(self, features: FeatureRow) -> Array:
+        """(n, a) calibrated P(correct)."""
+        return self.calibrator(self.logits(features))
+
+    def predict(self, features: FeatureRow, prices: PriceVector, n_characters: int) -> Prediction:
+        """Everything expected of one query's actions.
+
+        Args:
+            features: (d,) the query's row.
+            prices: of the actions, in the same order.
+            n_characters: length of its text.
+        """
+        row = features[None, :]
+        p = self.p_correct(row)[0]
+        tokens = self.costs.tokens(row)[0]
+        cost = tokens * prices.output + float(self.costs.prompt_tokens(np.array(n_characters, dtype=np.float64))) * prices.prompt
+        latency = self.costs.latency_s(row)[0]
+        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, latency)

@@ -1,0 +1,354 @@
+"""Judging a router on held-out queries against honest baselines, with bootstrap intervals by query.
+
+The multiplier for a target is the one the calibration queries gave; the best fixed action is chosen there too. The
+verdict is `route` only when the router's utility beats the best fixed action's with 95% confidence.
+Source of the intervals: Efron 1979 (percentile bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from rheostat.data.ledger import Price
+from rheostat.router.bundle import Bundle
+from rheostat.router.calibration import calibration_error, reliability
+from rheostat.router.features import feature_rows
+from rheostat.router.predictor import PriceVector
+from rheostat.router.rules import MultiplierPath
+from rheostat.training import baselines
+from rheostat.training.baselines import Costed, Curve
+from rheostat.training.outcomes import Array, OutcomeTable
+
+RESAMPLES = 400
+TARGETS = tuple(round(float(target), 3) for target in np.arange(0.30, 0.991, 0.01))
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """An estimate with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy at one setting: accuracy with its interval, mean cost and tokens a query, share of each action taken."""
+
+    name: str
+    accuracy: Interval
+    cost_usd: float
+    tokens: float
+    mix: dict[str, float]
+    multiplier_usd: float | None = None
+    target: float | None = None
+    feasible: bool = True
+
+
+class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One data set: the best fixed action and the router at the operating point."""
+
+    dataset: str
+    n: int
+    fixed_accuracy: float
+    fixed_tokens: float
+    router_accuracy: float
+    router_tokens: float
+    favourite: str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The router at the best fixed action's accuracy, the multiplier being chosen on the calibration queries.
+
+    Ratios are best fixed over router, so more is better; `cost_ratio_on_curve` picks the multiplier on the test queries
+    themselves and is a little optimistic (0 where the curve never gets there).
+    """
+
+    point: Point
+    accuracy_difference: Interval
+    cost_ratio: Interval
+    token_ratio: Interval
+    cost_ratio_on_curve: Interval
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the report and the promotion need, as plain data."""
+
+    bundle: str
+    actions: list[str]
+    learner: str
+    candidates: dict[str, Interval]
+    seed: int
+    n_train: int
+    n_calibration: int
+    n_test: int
+    fixed: list[Point]
+    best_fixed: str
+    router: list[Point]
+    targets: list[Point]
+    mixture: list[tuple[float, float, float]]
+    oracle: list[Point]
+    shuffled: list[Point]
+    at_best_fixed: Comparison
+    utility_gain: Interval
+    shuffled_gain: Interval
+    verdict: Literal["route", "do not route"]
+    reason: str
+    families: list[FamilyRow]
+    reliability: list[dict[str, float]]
+    calibration_error: float
+    utility_scale_usd: float
+    utility_router: list[float]
+    utility_best_fixed: list[float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers worth a line in a tracking server."""
+        there = self.at_best_fixed
+        best = next(point for point in self.fixed if point.name == self.best_fixed)
+        return {
+            "best_fixed_accuracy": best.accuracy.value,
+            "best_fixed_tokens": best.tokens,
+            "accuracy_at_best_fixed": there.point.accuracy.value,
+            "accuracy_difference": there.accuracy_difference.value,
+            "tokens_at_best_fixed": there.point.tokens,
+            "token_ratio": there.token_ratio.value,
+            "cost_ratio": there.cost_ratio.value,
+            "cost_ratio_on_curve": there.cost_ratio_on_curve.value,
+            "utility_gain": self.utility_gain.value,
+            "utility_gain_low": self.utility_gain.low,
+            "calibration_error": self.calibration_error,
+            "n_test": float(self.n_test),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A router's predictions on a part of the table next to the truth; all (n, a)."""
+
+    p_correct: Array
+    cost_usd: Array
+    truth: Costed
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the evaluation is told about the fit."""
+
+    learner: str
+    candidates: dict[str, Interval]
+    seed: int
+    n_train: int
+
+
+class Bootstrap:
+    """Resamples of n queries, drawn once, so that differences are paired."""
+
+    def __init__(self, n: int, *, seed: int = 0, resamples: int = RESAMPLES) -> None:
+        rng = np.random.default_rng(seed)
+        self._weight = rng.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n
+
+    def means(self, values: Array) -> Array:
+        """(resamples, L) means of (n, L) values."""
+        return np.asarray(self._weight @ values)
+
+    def interval(self, values: Array) -> Interval:
+        """Mean of (n,) values with its percentile interval."""
+        return interval_of(float(values.mean()), self._weight @ values)
+
+
+def interval_of(value: float, draws: Array) -> Interval:
+    """A value with the 2.5% and 97.5% quantiles of its bootstrap draws."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
+
+
+def price_vector(bundle: Bundle, prices: Mapping[str, Price]) -> PriceVector:
+    """Prices of a bundle's actions, in its order."""
+    priced = [prices.get(action.model, Price()) for action in bundle.actions]
+    return PriceVector.of([price.usd_per_1m_output for price in priced], [price.usd_per_1m_input for price in priced])
+
+
+def costed(table: OutcomeTable, prices: Mapping[str, Price]) -> Costed:
+    """A complete table with its costs."""
+    return Costed(table.reward, table.tokens, table.cost_usd(prices))
+
+
+def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price]) -> Judged:
+    """A bundle's predictions on the queries of a table, whose actions must be the bundle's.
+
+    Raises:
+        DatasetError: the table lacks one of the bundle's actions.
+    """
+    table = table.only([str(action) for action in bundle.actions])
+    features = feature_rows(bundle.encoder.encode(list(table.texts)), table.texts)
+    vector = price_vector(bundle, prices)
+    length = np.array([len(text) for text in table.texts], dtype=np.float64)
+    prompt = bundle.predictor.costs.prompt_tokens(length)[:, None]
+    cost = bundle.predictor.costs.tokens(features) * vector.output + prompt * vector.prompt
+    return Judged(bundle.predictor.p_correct(features), cost, costed(table, prices))
+
+
+def evaluate(
+    bundle: Bundle, test: OutcomeTable, calibration: Judged, shuffled: Judged, *, prices: Mapping[str, Price], facts: Facts
+) -> Evaluation:
+    """The full evaluation on the test queries.
+
+    Args:
+        bundle: what is judged.
+        test: held-out queries with full information.
+        calibration: the bundle on the calibration queries, where multipliers and the best fixed action are chosen.
+        shuffled: a router fitted on shuffled labels, on the test queries: a control that must gain nothing.
+        prices: by model.
+        facts: about the fit.
+    """
+    judged = judge(bundle, test, prices)
+    truth, boot = judged.truth, Bootstrap(len(test), seed=facts.seed)
+    path = MultiplierPath.of(calibration.p_correct, calibration.cost_usd, calibration.truth.reward)
+    best = baselines.best_fixed(calibration.truth)
+    scale = float(calibration.truth.cost_usd[:, best].mean())
+    names = list(test.actions)
+    router = baselines.average_rule(judged.p_correct, judged.cost_usd, truth, path.multiplier)
+    utility = baselines.policy_utility(judged.p_correct, judged.cost_usd, truth, scale_usd=scale)
+    baseline = baselines.fixed_utility(calibration.truth, truth, scale_usd=scale)
+    control = baselines.policy_utility(shuffled.p_correct, shuffled.cost_usd, truth, scale_usd=scale)
+    gain = boot.interval(utility - baseline)
+    comparison = compare(router, path, calibration, truth, best, names, boot)
+    route = gain.low > 0
+    weight = np.ones_like(truth.reward)
+    return Evaluation(
+        bundle=bundle.version,
+        actions=names,
+        learner=facts.learner,
+        candidates=facts.candidates,
+        seed=facts.seed,
+        n_train=facts.n_train,
+        n_calibration=len(calibration.p_correct),
+        n_test=len(test),
+        fixed=points(baselines.fixed(truth), names, boot, labels=names),
+        best_fixed=names[best],
+        router=points(router, names, boot, multipliers=path.multiplier),
+        targets=target_points(router, path, names, boot),
+        mixture=[(float(cost), float(tokens), float(accuracy)) for cost, tokens, accuracy in baselines.mixture_hull(truth)],
+        oracle=points(baselines.oracle(truth, path.multiplier), names, boot, multipliers=path.multiplier),
+        shuffled=points(
+            baselines.average_rule(shuffled.p_correct, shuffled.cost_usd, truth, path.multiplier), names, boot, multipliers=path.multiplier
+        ),
+        at_best_fixed=comparison,
+        utility_gain=gain,
+        shuffled_gain=boot.interval(control - baseline),
+        verdict="route" if route else "do not route",
+        reason=_reason(route, gain, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
+        families=_families(test, router, _multiplier_index(path, comparison.point.multiplier_usd), best, names),
+        reliability=reliability(judged.p_correct, truth.reward, weight),
+        calibration_error=calibration_error(judged.p_correct, truth.reward, weight),
+        utility_scale_usd=scale,
+        utility_router=utility.tolist(),
+        utility_best_fixed=baseline.tolist(),
+    )
+
+
+def points(
+    curve: Curve, names: list[str], boot: Bootstrap, *, labels: list[str] | None = None, multipliers: Array | None = None
+) -> list[Point]:
+    """A curve's settings as points."""
+    draws = boot.means(curve.reward)
+    return [
+        Point(
+            name=labels[index] if labels else "router",
+            accuracy=interval_of(float(curve.reward[:, index].mean()), draws[:, index]),
+            cost_usd=float(curve.cost_usd[:, index].mean()),
+            tokens=float(curve.tokens[:, index].mean()),
+            mix=_mix(curve, index, names),
+            multiplier_usd=None if multipliers is None else float(multipliers[index]),
+        )
+        for index in range(curve.reward.shape[1])
+    ]
+
+
+def target_points(router: Curve, path: MultiplierPath, names: list[str], boot: Bootstrap) -> list[Point]:
+    """What the router does when asked for each of `TARGETS`."""
+    along = points(router, names, boot, multipliers=path.multiplier)
+    found = [(target, *path.for_target(target)) for target in TARGETS]
+    return [
+        msgspec.structs.replace(along[_multiplier_index(path, multiplier)], target=target, feasible=feasible)
+        for target, multiplier, feasible in found
+    ]
+
+
+def compare(
+    router: Curve, path: MultiplierPath, calibration: Judged, truth: Costed, best: int, names: list[str], boot: Bootstrap
+) -> Comparison:
+    """The router at the accuracy that the best fixed action has on the calibration queries."""
+    multiplier, feasible = path.for_target(float(calibration.truth.reward[:, best].mean()))
+    index = _multiplier_index(path, multiplier)
+    point = points(router, names, boot, multipliers=path.multiplier)[index]
+    curve_ratio = _ratio_on_curve(
+        router.reward.mean(0), router.cost_usd.mean(0), truth.reward[:, best].mean(), truth.cost_usd[:, best].mean()
+    )
+    curve_draws = _ratio_on_curve(
+        boot.means(router.reward), boot.means(router.cost_usd), boot.means(truth.reward[:, [best]]), boot.means(truth.cost_usd[:, best])
+    )
+    return Comparison(
+        point=msgspec.structs.replace(point, feasible=feasible),
+        accuracy_difference=boot.interval(router.reward[:, index] - truth.reward[:, best]),
+        cost_ratio=_ratio(truth.cost_usd[:, best], router.cost_usd[:, index], boot),
+        token_ratio=_ratio(truth.tokens[:, best], router.tokens[:, index], boot),
+        cost_ratio_on_curve=interval_of(float(curve_ratio), np.atleast_1d(curve_draws)),
+    )
+
+
+def _ratio(above: Array, below: Array, boot: Bootstrap) -> Interval:
+    draws = boot.means(above[:, None])[:, 0] / np.maximum(boot.means(below[:, None])[:, 0], 1e-15)
+    return interval_of(float(above.mean() / max(below.mean(), 1e-15)), draws)
+
+
+def _ratio_on_curve(accuracy: Array, cost: Array, target: Array, fixed_cost: Array) -> Array:
+    """Best fixed cost over the cheapest cost on the curve with at least its accuracy; 0 where there is none."""
+    cheapest = np.where(accuracy >= target - 1e-12, cost, np.inf).min(axis=-1)
+    return np.asarray(fixed_cost / np.maximum(cheapest, 1e-15))
+
+
+def _mix(curve: Curve, index: int, names: list[str]) -> dict[str, float]:
+    share = np.bincount(curve.picks[:, index], minlength=len(names)) / len(curve.picks)
+    return {names[action]: float(share[action]) for action in np.flatnonzero(share)}
+
+
+def _multiplier_index(path: MultiplierPath, multiplier: float | None) -> int:
+    return int(np.argmin(np.abs(path.multiplier - (multiplier or 0.0))))
+
+
+def _families(test: OutcomeTable, router: Curve, index: int, best: int, names: list[str]) -> list[FamilyRow]:
+    datasets = np.array(test.datasets)
+    rows = []
+    for dataset in sorted(set(test.datasets)):
+        inside = datasets == dataset
+        picks = np.bincount(router.picks[inside, index], minlength=len(names))
+        rows.append(
+            FamilyRow(
+                dataset=dataset,
+                n=int(inside.sum()),
+                fixed_accuracy=float(test.reward[inside, best].mean()),
+                fixed_tokens=float(test.tokens[inside, best].mean()),
+                router_accuracy=float(router.reward[inside, index].mean()),
+                router_tokens=float(router.tokens[inside, index].mean()),
+                favourite=names[int(picks.argmax())],
+            )
+        )
+    return rows
+
+
+def _reason(route: bool, gain: Interval, comparison: Comparison, best: str, accuracy: float, n_test: int) -> str:
+    point, difference, ratio = comparison.point, comparison.accuracy_difference, comparison.token_ratio
+    numbers = (
+        f"On {n_test} held-out queries the best fixed action, {best}, is right {accuracy:.1%} of the time. Asked for that accuracy, the router "
+        f"is right {point.accuracy.value:.1%} of the time (difference {100 * difference.value:+.1f} points, 95% interval {100 * difference.low:+.1f} "
+        f"to {100 * difference.high:+.1f}) with 1/{ratio.value:.2g} of the tokens."
+    )
+    bound = f"the utility gain over the best fixed action is {gain.value:+.4f} (95% interval {gain.low:+.4f} to {gain.high:+.4f})"
+    verdict = f"Routing pays: {bound}." if route else f"Do not route: {bound}, so it is not shown to be above zero."
+    return f"{verdict} {numbers}"

@@ -1,0 +1,189 @@
+"""Votes replayed over permuted samples: what majority and the stop rules would have answered, and at what cost.
+
+Votes are counted in submission order, ties go to the earlier answer, and unparsed samples do not vote: the semantics
+of the strategies in `policies`, vectorised over queries and permutations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.data.errors import ActionError
+from rheostat.policies.base import Candidate, Evidence
+from rheostat.policies.sampling import wave_sizes
+from rheostat.policies.stopping import RULES, parse_rule
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int16]
+WAVES = (2, 2, 4)
+ROUNDS = 2
+CHUNK = 512
+_NEVER = 1 << 14
+VOTE_RULES = frozenset({"fixed", "lead", "curtail", "beta"})
+
+StopTables = Mapping[int, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a run of at most k samples looks at its votes (`checks`, counts of samples) and where it stops early.
+
+    `stops[drawn][v1, v2]` says whether the rule stops with those votes of leader and runner-up; None never does.
+    """
+
+    k: int
+    checks: tuple[int, ...]
+    stops: StopTables | None = None
+
+    @classmethod
+    def of(cls, k: int, *, stop: str = "", waves: tuple[int, ...] = WAVES) -> Schedule:
+        """The schedule of waves, the last of which repeats, under a stop rule as `policies` spells it.
+
+        Raises:
+            ActionError: the rule is unknown, or looks at more than the votes of leader and runner-up.
+        """
+        checks = tuple(accumulate(wave_sizes(k, waves)))
+        return cls(k, checks, {drawn: stop_table(stop, drawn, k) for drawn in checks} if stop else None)
+
+
+class Votes(NamedTuple):
+    """Expectations over permutations, each (n,): reward, generated tokens, samples drawn and waves run."""
+
+    reward: Array
+    tokens: Array
+    samples: Array
+    waves: Array
+
+
+def stop_table(spelling: str, drawn: int, k: int) -> npt.NDArray[np.bool_]:
+    """(drawn + 1, drawn + 1) whether the rule stops at votes [v1, v2], asked of the rule that serving runs.
+
+    Raises:
+        ActionError: the rule is unknown, or looks at more than these votes.
+    """
+    rule = parse_rule(spelling)
+    names = {name for name in RULES if re.search(rf"\b{name}\b", spelling)}
+    if not names <= VOTE_RULES:
+        raise ActionError(f"{spelling!r} depends on more than two answers' votes: replay knows {', '.join(sorted(VOTE_RULES))}")
+    table = np.zeros((drawn + 1, drawn + 1), dtype=bool)
+    for v1 in range(drawn + 1):
+        for v2 in range(min(v1, drawn - v1) + 1):
+            table[v1, v2] = rule(_evidence(v1, v2, drawn, k)) is not None
+    return table
+
+
+def _evidence(v1: int, v2: int, drawn: int, k: int) -> Evidence:
+    answers = ["first"] * v1 + ["second"] * v2 + [None] * (drawn - v1 - v2)
+    candidates = tuple(Candidate(index=at, model="", text="", answer=answer, tokens=0) for at, answer in enumerate(answers))
+    return Evidence(candidates=candidates, chosen=0, why="", planned=k)
+
+
+def replay_votes(codes: Counts, correct: Array, tokens: Array, count: npt.NDArray[np.intp], schedule: Schedule, *, seed: int = 0) -> Votes:
+    """Run a schedule over permuted samples of every query.
+
+    Args:
+        codes: (n, K) answer numbers within the query, -1 where unparsed.
+        correct: (n, K) in [0, 1].
+        tokens: (n, K) generated tokens.
+        count: (n,) samples present, first in each row; rows with fewer than k give zeros.
+        schedule: k, the checks and the stop rule.
+        seed: of the permutations.
+
+    Returns:
+        Expectations over `ROUNDS` random orders and all their rotations.
+    """
+    n = len(codes)
+    result = np.zeros((4, n))
+    for depth in np.unique(count[count >= schedule.k]):
+        rows = np.flatnonzero(count == depth)
+        orders = _orders(int(depth), seed)
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            result[:, part] = _run(codes[part], correct[part], tokens[part], orders, schedule)
+    return Votes(*result)
+
+
+def _orders(depth: int, seed: int) -> npt.NDArray[np.intp]:
+    """(ROUNDS * depth, depth) orders: rotations of random ones, so each sample is equally often at each position."""
+    rng = np.random.default_rng(seed)
+    shifts = (np.arange(depth)[:, None] + np.arange(depth)) % depth
+    return np.vstack([rng.permutation(depth)[shifts] for _ in range(ROUNDS)])
+
+
+def _run(codes: Counts, correct: Array, tokens: Array, orders: npt.NDArray[np.intp], schedule: Schedule) -> Array:
+    """(4, n) expectations of one chunk."""
+    value = _value_of_answer(codes, correct)
+    prefix = orders[:, : schedule.k]
+    spent = np.cumsum(tokens[:, prefix], axis=2)
+    tally = Tally.empty(len(codes), len(orders), value.shape[1])
+    running = np.ones((len(codes), len(orders)), dtype=bool)
+    result = np.zeros((4, *running.shape))
+    for position in range(schedule.k):
+        tally.add(codes[:, prefix[:, position]], position)
+        if position + 1 not in schedule.checks:
+            continue
+        ends = running & _stops(tally, schedule, position + 1)
+        reward = np.where(tally.leader >= 0, np.take_along_axis(value, np.maximum(tally.leader, 0).astype(np.intp), axis=1), 0.0)
+        wave = schedule.checks.index(position + 1) + 1
+        for slot, outcome in enumerate((reward, spent[:, :, position], np.array(position + 1.0), np.array(float(wave)))):
+            result[slot] += ends * outcome
+        running &= ~ends
+    return np.asarray(result.mean(axis=2))
+
+
+def _stops(tally: Tally, schedule: Schedule, drawn: int) -> npt.NDArray[np.bool_]:
+    if drawn == schedule.k or schedule.stops is None:
+        return np.full(tally.first.shape, drawn == schedule.k)
+    return schedule.stops[drawn][tally.first, tally.second]
+
+
+def _value_of_answer(codes: Counts, correct: Array) -> Array:
+    """(n, answers) mean correctness of each distinct answer of a query."""
+    width = int(codes.max(initial=0)) + 1
+    rows, columns = np.nonzero(codes >= 0)
+    total, seen = np.zeros((len(codes), width)), np.zeros((len(codes), width))
+    np.add.at(total, (rows, codes[rows, columns]), correct[rows, columns])
+    np.add.at(seen, (rows, codes[rows, columns]), 1.0)
+    return np.asarray(total / np.maximum(seen, 1))
+
+
+@dataclass(slots=True)
+class Tally:
+    """Running votes of (n, orders) runs: per-answer counts, the leader, its votes and the runner-up's."""
+
+    votes: Counts
+    seen_at: Counts
+    leader: Counts
+    first: Counts
+    second: Counts
+
+    @classmethod
+    def empty(cls, n: int, n_orders: int, n_answers: int) -> Tally:
+        """No votes yet."""
+        votes = np.zeros((n * n_orders, n_answers), dtype=np.int16)
+        blank = np.zeros((n, n_orders), dtype=np.int16)
+        return cls(votes, np.full_like(votes, _NEVER), blank - 1, blank.copy(), blank.copy())
+
+    def add(self, codes: npt.NDArray[np.int16], position: int) -> None:
+        """Count one more sample of every run; only its answer's standing can change."""
+        voted = np.flatnonzero(codes.ravel() >= 0)
+        answer = codes.ravel()[voted]
+        self.votes[voted, answer] += 1
+        self.seen_at[voted, answer] = np.minimum(self.seen_at[voted, answer], position)
+        leader, first, second = (part.reshape(-1) for part in (self.leader, self.first, self.second))
+        mine, old = self.votes[voted, answer], leader[voted]
+        led_since = np.where(old >= 0, self.seen_at[voted, np.maximum(old, 0)], _NEVER)
+        was = old == answer
+        tie = (mine == first[voted]) & (self.seen_at[voted, answer] < led_since)
+        takes = ~was & ((mine > first[voted]) | tie)
+        # The one who loses the lead had at least as many votes as everyone else.
+        second[voted] = np.where(takes, first[voted], np.where(was, second[voted], np.maximum(second[voted], mine)))
+        first[voted] = np.where(takes | was, mine, first[voted])
+        leader[voted] = np.where(takes, answer, old)
