@@ -43,10 +43,11 @@ def mlflow_client(uri: str) -> Iterator[MlflowClient]:
         raise RegistryError(f"MLflow does not answer at {uri}: start it (rheostat up), or correct the tracking URI")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException  # what MLflow's artifact transfers let through
 
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except MlflowException as error:
+    except (MlflowException, RequestException) as error:
         raise RegistryError(f"MLflow at {uri} refused: {error}") from error
 
 

@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Decision, Outcome
+from rheostat.data.store import OutcomeStore
 from rheostat.training.tracking_server import TrackingServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -35,3 +38,26 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for runner in runners:
         await runner.cleanup()
+
+
+def write_store(path: Path, n: int, *, start: int = 0, reward: float | None = 1.0) -> None:
+    """Add `n` finished requests, numbered from `start`, to a store."""
+    with OutcomeStore(path) as store:
+        for i in range(start, start + n):
+            store.put(
+                Decision(
+                    decision_id=f"d{i:04}",
+                    query_id=f"q{i}",
+                    created_s=float(i),
+                    action="m/cot@64" if i % 2 else "m/direct@8",
+                    propensity=0.5,
+                    bundle="7",
+                    prompt_text=f"What is {i} + 1?",
+                    degraded="load" if i % 4 == 0 else None,
+                )
+            )
+            ledger = Ledger(calls=1, prompt=10, completion=5, wasted=1)
+            outcome = Outcome(
+                decision_id=f"d{i:04}", finished_s=i + 1.0, status="ok", ledger=ledger, cost_usd=0.5, latency_s=0.25, reward=reward
+            )
+            store.put(outcome)
