@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Never, cast
+from typing import Any, cast
 
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Action, AttemptKind, Constraints, Decision, new_id
-from rheostat.policies.base import Candidate, Context, Evidence, GenerateRequest
+from rheostat.data.schema import Action, Constraints, Decision, new_id
+from rheostat.policies.base import Candidate, Completion, Evidence, GenerateRequest
 from rheostat.policies.catalogue import build, is_single_call
-from rheostat.policies.direct import SingleCall
-from rheostat.policies.evidence import candidate, count_votes, read_answer
+from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.passthrough import ActionStream
 from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from rheostat.serving import answer
@@ -196,9 +196,8 @@ class Executor:
         request = _passthrough_request(job, admitted)
         async with _deadline(self._deadline_s(admitted), job):
             generation = await self._pools[job.action.model].generate(request, job.meter)
-        kind = job.query.kind or "text"
-        found = tuple(candidate(c, index=c.index, model=request.model, kind=kind) for c in generation.completions)
-        job.answer, job.samples, job.stop_reason = found[0].answer, len(found), found[0].finish_reason
+        found = _candidates(job, generation.completions)
+        _note_samples(job, found)
         return found
 
     async def _run_action(self, job: Job, admitted: Admitted, on_evidence: OnEvidence | None) -> Candidate:
@@ -226,19 +225,26 @@ class Executor:
 
     async def _pass_through(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """One upstream call, its bytes sent on as they come."""
-        request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job)
+        if _is_passthrough(job):
+            request = _passthrough_request(job, admitted)
+            reply = Reply(request, request.model)
+            await self._forward(self._pools[request.model].stream(request, job.meter, reply=reply), job, admitted, sink)
+            _note_samples(job, _candidates(job, reply.completions))
+            return
+        run = ActionStream(job.action, job.query, self._pools, kind=job.query.kind or "text", seed=_seed(), meter=job.meter)
+        await self._forward(aiter(run), job, admitted, sink)
+        _note_samples(job, () if run.result is None else (run.result.candidate,))
+
+    async def _forward(self, stream: AsyncIterator[bytes], job: Job, admitted: Admitted, sink: Sink) -> None:
         passage = Passage()
-        reply = Reply(request, request.model)
-        stream = self._pools[request.model].stream(request, job.meter, reply=reply)
-        async with _deadline(self._deadline_s(admitted), job), aclosing(stream) as chunks:
+        generator = cast(AsyncGenerator[bytes, None], stream)
+        async with _deadline(self._deadline_s(admitted), job), aclosing(generator) as chunks:
             async for chunk in chunks:
                 if data := passage.feed(chunk):
                     await sink.write(data)
         if not passage.done:
-            raise UpstreamError(f"the stream of {request.model!r} broke off before its end", backend=request.model, status=502)
-        first = reply.completions[0] if reply.completions else None
-        job.samples, job.stop_reason = len(reply.completions), first.finish_reason if first else ""
-        job.answer = read_answer(first, job.query.kind or "text") if first else None
+            model = job.action.model
+            raise UpstreamError(f"the stream of {model!r} broke off before its end", backend=model, status=502)
 
     async def _think(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """Several upstream calls: progress while they run, then the chosen answer at once."""
@@ -283,17 +289,16 @@ def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:
     )
 
 
-def _single_request(job: Job) -> GenerateRequest:
-    strategy = cast(SingleCall, build(job.action))
-    context = Context(
-        model=job.action.model, call=_no_call, left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
-    )
-    return strategy.request(job.query, context)
+def _candidates(job: Job, completions: Sequence[Completion]) -> tuple[Candidate, ...]:
+    kind = job.query.kind or "text"
+    return tuple(candidate(found, index=found.index, model=job.action.model, kind=kind) for found in completions)
 
 
-async def _no_call(request: GenerateRequest, kind: AttemptKind = "completion") -> Never:
-    """A request that is streamed is sent here, not by its strategy."""
-    raise NotImplementedError(f"a streamed request of {request.model} makes no {kind} call of its own")
+def _note_samples(job: Job, found: Sequence[Candidate]) -> None:
+    """What is known at the end of a single call."""
+    job.samples = len(found)
+    if found:
+        job.answer, job.stop_reason = found[0].answer, found[0].finish_reason
 
 
 @asynccontextmanager
