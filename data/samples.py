@@ -145,10 +145,7 @@ def _check_values(frame: pl.DataFrame, where: str) -> None:
     checks = [(name, pl.col(name).is_null(), "must not be null") for name in NOT_NULL]
     checks.append(("correct", not_a_share, "must be in [0, 1], or null where it cannot be graded"))
     checks += [(name, pl.col(name) < 0, "must not be negative") for name in ("sample_index", "prompt_tokens", "completion_tokens")]
-    checks += [(name, ~pl.col(name).is_finite(), "must be finite, or null") for name in ("temperature", "mean_logprob")]
-    checks += [
-        (name, ~pl.col(name).is_finite() | (pl.col(name) < 0), "must be finite and not negative") for name in ("latency_s", "cost_usd")
-    ]
+    checks += [(name, ~pl.col(name).is_finite(), "must be finite, or null") for name in FINITE]
     checks.append(("kind", ~pl.col("kind").is_in(get_args(AnswerKind)), f"must be one of {', '.join(get_args(AnswerKind))}"))
     found = frame.select(bad.arg_max().alias(str(i)) for i, (_, bad, _) in enumerate(checks)).row(0)
     for (name, bad, reason), row in zip(checks, found, strict=True):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FLUSH_S = 30.0
+FLUSH_EVERY = 2_000
 
 ROW = {"seq": "Int64", "kind": "String", "decision_id": "String"}
 # column: (field of the record, polars type)
@@ -144,9 +145,10 @@ def import_parquet(store: OutcomeStore, path: Path | str) -> int:
     frame = read_parquet(Path(path))
     records = _records(frame, str(path)) if "decision_id" in frame.columns else samples_of(check_samples(frame, str(path)))
     count = 0
-    for record in records:
+    for count, record in enumerate(records, start=1):
         _put(store, record)
-        count += 1
+        if count % FLUSH_EVERY == 0:
+            store.flush(FLUSH_S)
     if not store.flush(FLUSH_S):
         raise StoreError(f"{path}: the store {store.path} did not take the rows within {FLUSH_S:.0f} s: free some disk, import again")
     return count

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import random
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat.data.answers import extract, infer_kind, kind_of, normalise, number, same
+from rheostat.data.problems import FAMILIES, LEVELS
+from rheostat.data.schema import AnswerKind
+
+KINDS: tuple[AnswerKind, ...] = ("number", "choice", "yesno", "text")
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("The answer is 1,234.", "1234"),
+        ("It costs $5 in total", "5"),
+        ("3.50", "3.5"),
+        ("2+3=5; 5*2=10. The answer is 10.", "10"),
+        ("The answer is 3. No: the answer is 4.", "4"),
+        ("The answer is 12 + 5 = 17.", "17"),
+        ("The answer is 5. The answer is", "5"),
+        ("The answer is -7.", "-7"),
+        ("The answer is −7.", "-7"),
+        ("10 - 3", "3"),
+        ("50%", "50"),
+        ("3/4", "0.75"),
+        (r"\boxed{\frac{1}{3}}", "1/3"),
+        (r"so the final answer is $\boxed{42}$.", "42"),
+        ("#### 42", "42"),
+        ("**Answer:** 42", "42"),
+        ("The answer is:\n\n**42**", "42"),
+        ("1e3", "1000"),
+        (".5", "0.5"),
+        ("-0.05", "-0.05"),
+        ("3/0", None),
+        ("", None),
+        ("no number here", None),
+    ],
+)
+def test_the_last_stated_number_is_the_answer(reply: str, answer: str | None) -> None:
+    assert extract(reply, "number") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("The answer is (C) 45.", "C"),
+        ("**Answer:** **B**", "B"),
+        ("b", "B"),
+        ("(a)", "A"),
+        ("B. because it is larger", "B"),
+        ("I think it is B.", "B"),
+        ("A train is fast, so D", "D"),
+        ("nothing", None),
+    ],
+)
+def test_a_choice_is_read_as_its_letter(reply: str, answer: str | None) -> None:
+    assert extract(reply, "choice") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"), [("No, wait. Yes.", "yes"), ("The answer is true.", "yes"), ("FALSE", "no"), ("Nothing known", None)]
+)
+def test_true_and_false_count_as_yes_and_no(reply: str, answer: str | None) -> None:
+    assert extract(reply, "yesno") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("5+7=12; 9+0+0=9. The answer is 9:12.", "9:12"),
+        ("b d k", "b d k"),
+        ("b, d, k", "b d k"),
+        ("The answer is b d k.", "b d k"),
+        ("Monday + 3: Thursday. The answer is **Thursday**.", "thursday"),
+        ("word " * 100, None),
+    ],
+)
+def test_text_answers_keep_times_and_letters_apart(reply: str, answer: str | None) -> None:
+    assert extract(reply, "text") == answer
+
+
+@given(st.sampled_from(KINDS), st.text(max_size=200))
+def test_normalising_twice_changes_nothing(kind: AnswerKind, text: str) -> None:
+    once = normalise(text, kind)
+    assert once is None or normalise(once, kind) == once
+
+
+@given(st.fractions(max_denominator=10_000))
+def test_a_number_survives_its_spelling_exactly(value: Fraction) -> None:
+    spelled = normalise(str(value), "number")
+    assert spelled is not None
+    assert number(spelled) == value
+
+
+@given(st.integers(min_value=0, max_value=10**12))
+def test_thousands_separators_and_dollars_do_not_matter(value: int) -> None:
+    assert same(f"${value:,}.00", str(value), "number")
+
+
+@given(st.sampled_from(KINDS), st.text(max_size=40), st.text(max_size=40))
+def test_sameness_is_symmetric(kind: AnswerKind, a: str, b: str) -> None:
+    assert same(a, b, kind) == same(b, a, kind)
+
+
+def test_what_cannot_be_parsed_equals_nothing() -> None:
+    assert not same("none", "none", "number")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_built_in_answer_is_read_back_from_its_work(family: str) -> None:
+    rng = random.Random(family)
+    for level in LEVELS * 20:
+        problem = FAMILIES[family](rng, level)
+        for reply in (problem.answer, problem.work().text):
+            read = extract(reply, problem.kind)
+            assert read is not None
+            assert same(read, problem.answer, problem.kind)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kind_is_inferred_for_every_built_in_question(family: str) -> None:
+    rng = random.Random(family)
+    for level in LEVELS * 20:
+        problem = FAMILIES[family](rng, level)
+        assert kind_of(problem.answer, problem.question) == problem.kind
+        for instruction in ("", " Answer only.", " Think step by step."):
+            assert infer_kind(problem.question + instruction) == problem.kind
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("Is the sky blue?", "yesno"),
+        ("Water is wet. True or false?", "yesno"),
+        ("Which is best?\nA. one\nB. two", "choice"),
+        ("What is the capital of France?", "text"),
+        ("Who wrote Faust?", "text"),
+        ("", "text"),
+    ],
+)
+def test_the_kind_is_inferred_for_live_questions(question: str, kind: AnswerKind) -> None:
+    assert infer_kind(question) == kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "kind"),
+    [
+        ("B", "Which? (A) 1 (B) 2", "choice"),
+        ("B", "Which letter follows A?", "text"),
+        ("True", "not ( True ) is", "yesno"),
+        ("-9867630.0", "How much?", "number"),
+        (r"\frac{1}{2}", "What part?", "number"),
+        ("$12", "How much?", "number"),
+        ("3 apples and a pear", "What is left?", "text"),
+    ],
+)
+def test_a_reference_tells_its_own_kind(answer: str, question: str, kind: AnswerKind) -> None:
+    assert kind_of(answer, question) == kind
+
+
+@pytest.mark.parametrize("unit", ["1", "1,", "a", "answer is ", "(", r"\boxed{", r"\frac{", "1/", " ", "=", "?", "yes ", "**", "\n", "A "])
+def test_a_hostile_megabyte_costs_little(unit: str) -> None:
+    reply = unit * (1_000_000 // len(unit))
+    started = time.process_time()
+    for kind in KINDS:
+        extract(reply, kind)
+        normalise(reply, kind)
+    infer_kind(reply)
+    assert time.process_time() - started < 0.5  # eight calls and a wide margin for a busy machine

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat.data.errors import ConfigError, DatasetError
+from rheostat.data.tasks import load_tasks
+from rheostat.data.verifiers import VERIFIERS, GymReference, gym_reference, verifier, verifier_of
+
+OPTIONS = "Which is largest? (A) 12 (B) 34 (C) 5"
+
+
+@given(st.sampled_from([v for name, v in VERIFIERS.items() if name != "reasoning_gym"]), st.text(max_size=30), st.text(max_size=30))
+def test_scores_are_zero_one_or_an_abstention(checked, answer, reference) -> None:
+    assert checked.verify(OPTIONS, answer, reference, "text") in (0.0, 1.0, None)
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_no_reference_is_an_abstention(name: str) -> None:
+    assert verifier(name).verify("?", "7", None, "number") is None
+
+
+@pytest.mark.parametrize(("name", "reference"), [("exact", "7"), ("numeric", "7"), ("choice", "B"), ("yesno", "yes")])
+def test_no_answer_is_wrong(name: str, reference: str) -> None:
+    assert verifier(name).verify(OPTIONS, None, reference, "text") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "reference", "score"),
+    [
+        ("exact", "1,234.0", "1234", 1.0),
+        ("exact", "1235", "1234", 0.0),
+        ("numeric", "0.33333", "1/3", 1.0),
+        ("numeric", "0.3", "1/3", 0.0),
+        ("numeric", "many", "3", 0.0),
+        ("numeric", "3", "many", None),
+        ("choice", "(B)", "B", 1.0),
+        ("choice", "34", "B", 1.0),
+        ("choice", "12", "B", 0.0),
+        ("choice", "B", "34 %", None),
+        ("yesno", "true", "yes", 1.0),
+        ("yesno", "no", "yes", 0.0),
+        ("yesno", "no", "perhaps", None),
+    ],
+)
+def test_each_verifier_compares_in_its_own_way(name: str, answer: str, reference: str, score: float | None) -> None:
+    assert verifier(name).verify(OPTIONS, answer, reference, "number") == score
+
+
+def test_an_unknown_verifier_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="exact, numeric, choice, yesno, reasoning_gym"):
+        verifier("exakt")
+
+
+def test_a_data_set_is_graded_by_its_own_scorer() -> None:
+    assert verifier_of("reasoning_gym/chain_sum").name == "reasoning_gym"
+    assert verifier_of("pocket/story").name == "exact"
+
+
+@pytest.mark.parametrize("name", ["chain_sum", "countdown", "syllogism"])
+def test_a_gym_task_is_solved_by_its_own_answer_only(name: str) -> None:
+    for task in load_tasks(f"reasoning_gym:{name}", n=3, seed=4):
+        assert task.reference is not None
+        assert task.kind is not None
+        expected = gym_reference(task.reference).answer
+        assert verifier("reasoning_gym").verify(task.text, expected, task.reference, task.kind) == 1.0
+        assert verifier("reasoning_gym").verify(task.text, "-1", task.reference, task.kind) == 0.0
+        assert verifier("reasoning_gym").verify(task.text, None, task.reference, task.kind) == 0.0
+
+
+def test_a_gym_scorer_accepts_another_solution() -> None:
+    (task,) = load_tasks("reasoning_gym:countdown", n=1, seed=4)
+    assert task.reference is not None
+    expected = gym_reference(task.reference).answer
+    assert verifier("reasoning_gym").verify(task.text, f"({expected})", task.reference, "text") == 1.0
+
+
+def test_a_gym_task_of_another_version_is_refused() -> None:
+    reference = str(GymReference(gym="chain_sum", seed=0, size=1, index=0, answer="no such answer"))
+    with pytest.raises(DatasetError, match="install the version"):
+        verifier("reasoning_gym").verify("?", "3", reference, "number")
+
+
+def test_a_foreign_reference_is_refused_by_the_gym_scorer() -> None:
+    with pytest.raises(DatasetError, match="use the verifier 'exact'"):
+        verifier("reasoning_gym").verify("?", "7", "7", "number")
