@@ -11,31 +11,33 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Action, Constraints, Decision, new_id
-from rheostat.policies.base import Candidate, Completion, Evidence, GenerateRequest
+from rheostat.data.schema import Action, AttemptKind, Constraints, Decision, new_id
+from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest
 from rheostat.policies.catalogue import build, is_single_call
+from rheostat.policies.direct import SingleCall
 from rheostat.policies.evidence import candidate, count_votes
-from rheostat.policies.passthrough import ActionStream
 from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from rheostat.serving import answer
 from rheostat.serving.config import Config, TierConfig
 from rheostat.serving.decider import Ask, Decider
 from rheostat.serving.job import LIVE_VERIFIERS, Job, Jobs
+from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.stream import Passage, Sink
 from rheostat.serving.targets import Target, resolve
 from rheostat.serving.upstream import Pools, is_clients_fault
 from rheostat.serving.wire import Chat
 
-PASSTHROUGH = "passthrough"
 REROUTED = "upstream_failed"
 GATEWAY_TIMEOUT = 504
+# Progress that a client asked to see is worth the latency of several waves.
+PROGRESS_WAVES = (2, 2, 4)
 
 CarryOut = Callable[[Job, Ledger], Awaitable[None]]
 OnEvidence = Callable[[Evidence], Awaitable[None]]
@@ -212,6 +214,7 @@ class Executor:
                 seed=_seed(),
                 deadline_s=deadline_s,
                 on_evidence=on_evidence,
+                waves=PROGRESS_WAVES if admitted.chat.progress else None,
                 meter=job.meter,
             )
         except UpstreamError as error:
@@ -220,20 +223,15 @@ class Executor:
             raise
         job.answer, job.stop_reason, job.status = result.answer, result.stop_reason, result.status
         job.samples = len(result.evidence.candidates)
-        job.agreement = count_votes(result.evidence.candidates).agreement
+        job.agreement = _agreement(result.evidence.candidates)
         return result.candidate
 
     async def _pass_through(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """One upstream call, its bytes sent on as they come."""
-        if _is_passthrough(job):
-            request = _passthrough_request(job, admitted)
-            reply = Reply(request, request.model)
-            await self._forward(self._pools[request.model].stream(request, job.meter, reply=reply), job, admitted, sink)
-            _note_samples(job, _candidates(job, reply.completions))
-            return
-        run = ActionStream(job.action, job.query, self._pools, kind=job.query.kind or "text", seed=_seed(), meter=job.meter)
-        await self._forward(aiter(run), job, admitted, sink)
-        _note_samples(job, () if run.result is None else (run.result.candidate,))
+        request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job)
+        reply = Reply(request, request.model)
+        await self._forward(self._pools[request.model].stream(request, job.meter, reply=reply), job, admitted, sink)
+        _note_samples(job, _candidates(job, reply.completions))
 
     async def _forward(self, stream: AsyncIterator[bytes], job: Job, admitted: Admitted, sink: Sink) -> None:
         passage = Passage()
@@ -289,14 +287,32 @@ def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:
     )
 
 
+def _single_request(job: Job) -> GenerateRequest:
+    strategy = cast(SingleCall, build(job.action))
+    context = Context(
+        model=job.action.model, call=_no_call, left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
+    )
+    return strategy.request(job.query, context)
+
+
+async def _no_call(request: GenerateRequest, kind: AttemptKind = "completion") -> Never:
+    """A request that is streamed is sent by the executor, not by its strategy."""
+    raise NotImplementedError(f"a streamed request of {request.model} makes no {kind} call of its own")
+
+
 def _candidates(job: Job, completions: Sequence[Completion]) -> tuple[Candidate, ...]:
     kind = job.query.kind or "text"
     return tuple(candidate(found, index=found.index, model=job.action.model, kind=kind) for found in completions)
 
 
+def _agreement(found: Sequence[Candidate]) -> float | None:
+    """The leader's share of the samples; one sample agrees with nobody."""
+    return count_votes(found).agreement if len(found) > 1 else None
+
+
 def _note_samples(job: Job, found: Sequence[Candidate]) -> None:
     """What is known at the end of a single call."""
-    job.samples = len(found)
+    job.samples, job.agreement = len(found), _agreement(found)
     if found:
         job.answer, job.stop_reason = found[0].answer, found[0].finish_reason
 

@@ -9,6 +9,7 @@ from rheostat.data.schema import Decision, Outcome
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKEN_KINDS = ("prompt", "cached_prompt", "completion", "reasoning", "verifier", "wasted")
 OTHER = "other"
+PASSTHROUGH = "passthrough"
 
 
 class Metrics:
@@ -41,9 +42,11 @@ class Metrics:
 
     def decided(self, decision: Decision, *, known_actions: int = 256) -> None:
         """Count a decision; beyond `known_actions` spellings (clients may force any) the rest is `other`."""
+        # The cap of a pass-through is the client's own number.
+        action = decision.action.partition("@")[0] if decision.rule == PASSTHROUGH else decision.action
         if len(self._actions) < known_actions:
-            self._actions.add(decision.action)
-        action = decision.action if decision.action in self._actions else OTHER
+            self._actions.add(action)
+        action = action if action in self._actions else OTHER
         self.decisions.labels(action, decision.tier if decision.tier in self._tiers else OTHER).inc()
         if decision.degraded:
             self.degraded.inc()

@@ -32,7 +32,7 @@ from rheostat.serving.config import BackendConfig, Config, load, secret
 from rheostat.serving.decider import Decider
 from rheostat.serving.executor import Executor
 from rheostat.serving.job import Jobs
-from rheostat.serving.metrics import Metrics
+from rheostat.serving.metrics import PASSTHROUGH, Metrics
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import Cache, FolderSource, Source, Watcher
@@ -76,7 +76,7 @@ class Sidecar:
 
     def __init__(self, config: Config, *, environ: Environ) -> None:
         self._config = config
-        self._metrics = Metrics(tiers=frozenset([*config.tier, "passthrough"]))
+        self._metrics = Metrics(tiers=frozenset([*config.tier, PASSTHROUGH]))
         self._pools = build_pools(config, environ=environ, metrics=self._metrics)
         self._decider = Decider(FallbackController(fallback_actions(config)), metrics=self._metrics)
         self._watcher = self._build_watcher(environ)

@@ -7,12 +7,12 @@ call to prove itself. A call moves to another replica only while the client has 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import cast
+from typing import Protocol, cast
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation, StreamingBackend
+from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest, Generation
 
 FAILURES_TO_EJECT = 3
 FIRST_EJECTION_S = 1.0
@@ -21,10 +21,18 @@ LONGEST_EJECTION_S = 30.0
 OnFailure = Callable[[str], None]
 
 
+class Engine(Backend, Protocol):
+    """A backend that can also pass its event stream on."""
+
+    def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
+        """The upstream's SSE bytes, verbatim, and fed to `reply`; booked once whatever happens."""
+        ...
+
+
 class Replica:
     """One backend with its load and its recent failures."""
 
-    def __init__(self, engine: StreamingBackend, *, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: Engine, *, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = engine
         self.in_flight = 0
         self._max_in_flight = max_in_flight
@@ -43,7 +51,7 @@ class Replica:
         return self.in_flight >= self._max_in_flight
 
     @contextmanager
-    def use(self) -> Iterator[StreamingBackend]:
+    def use(self) -> Iterator[Engine]:
         """Hold one call's place, and learn from how the call ends."""
         self.in_flight += 1
         try:

@@ -86,14 +86,14 @@ class Engine(Process):
 class Sidecar(Process):
     """A sidecar process over some engines. `more` is TOML that is added to its config."""
 
-    def __init__(self, folder, engines, *, more="", store="outcomes.db", server=""):
+    def __init__(self, folder, engines, *, more="", store="outcomes.db", server="", store_prompts="full"):
         self.store = folder / store
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         backends = "".join(_backend(f"b{index}", engine.url, engine.model) for index, engine in enumerate(engines))
         config = folder / f"rheostat-{self.port}.toml"
         config.write_text(
-            f'{backends}\n[store]\npath = "{self.store}"\nstore_prompts = "full"\n[server]\nport = {self.port}\n{server}\n{more}'
+            f'{backends}\n[store]\npath = "{self.store}"\nstore_prompts = "{store_prompts}"\n[server]\nport = {self.port}\n{server}\n{more}'
         )
         super().__init__([sys.executable, "-m", "rheostat.serving.server", "--config", str(config)], folder / f"sidecar-{self.port}.log")
         wait_until(self.answers, START_S)
@@ -149,3 +149,21 @@ def slow_engine(work):
 def sidecar(work, engine, large_engine):
     with running(Sidecar(work, [engine, large_engine])) as started:
         yield started
+
+
+@pytest.fixture
+def wait():
+    """The first true value of a function that is asked again and again."""
+
+    def until(function, seconds=30):
+        found = []
+
+        def look():
+            value = function()
+            found[:] = [value]
+            return bool(value)
+
+        wait_until(look, seconds)
+        return found[0]
+
+    return until
