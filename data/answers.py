@@ -33,6 +33,7 @@ _LATEX = (
     (re.compile(r"\\[,;!: ]|\\left|\\right|\*\*|__|`"), ""),
     (re.compile(r"\\([$%{}])"), r"\1"),
 )
+_PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 _OPTION_A = re.compile(r"\([Aa]\)|\bA[):]|^A\.", re.MULTILINE)
@@ -221,9 +222,10 @@ def _last_yesno(text: str) -> str | None:
 
 
 def _read_text(text: str) -> str | None:
-    """Case, spacing, quotes and the full stop do not matter; nor do commas in a row of single letters."""
+    """Case, spacing, quotes, the full stop and a zero before the hour do not matter; nor do commas in a row of letters."""
     end = _SENTENCE_END.search(text)
-    words = (text[: end.start()] if end else text).strip("\"'“”‘’ *").casefold().split()
+    bare = (text[: end.start()] if end else text).strip("\"'“”‘’ *")
+    words = _PADDED_HOUR.sub("", bare).casefold().split()
     letters = [word.rstrip(",") for word in words]
     return " ".join(letters if all(len(letter) == 1 for letter in letters) else words) or None
 

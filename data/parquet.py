@@ -30,7 +30,7 @@ def write_parquet(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> 
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", compression_level=9)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -111,7 +111,8 @@ class OutcomeStore(OutcomeReader):
 
 def _own(path: Path) -> int:
     """Hold the store's lock file, which the system lets go of when the process dies, however it dies."""
-    lock = path.with_name(f"{path.name}.lock")
+    real = path.resolve()  # two names of one file are one store
+    lock = real.with_name(f"{real.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)

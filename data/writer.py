@@ -20,7 +20,7 @@ from rheostat.data.errors import StoreError
 GROUP_S = 0.05
 GROUP_RECORDS = 64
 MAX_GROUP_RECORDS = 4_096  # in one transaction, when more than a group has piled up
-MAX_QUEUED = 50_000
+MAX_QUEUED = 20_000  # some 50 MB of decisions with their embeddings
 RETRY_S = 0.25
 MAX_RETRY_S = 5.0
 

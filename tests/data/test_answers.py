@@ -75,6 +75,8 @@ def test_true_and_false_count_as_yes_and_no(reply: str, answer: str | None) -> N
     ("reply", "answer"),
     [
         ("5+7=12; 9+0+0=9. The answer is 9:12.", "9:12"),
+        ("The train arrives at: 09:05", "the train arrives at: 9:05"),
+        ("Answer: 09:05", "9:05"),
         ("b d k", "b d k"),
         ("b, d, k", "b d k"),
         ("The answer is b d k.", "b d k"),

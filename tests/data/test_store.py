@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rheostat.data import migrations
 from rheostat.data.errors import StoreError
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Decision, Outcome, Reward, Sample
@@ -147,6 +148,51 @@ def test_a_closed_reader_tells_its_trouble_as_a_store_error(store: OutcomeStore)
     reader.close()
     with pytest.raises(StoreError, match="cannot use the store"):
         reader.counts()
+
+
+def test_a_group_is_visible_whole_or_not_at_all(store: OutcomeStore, decision: MakeDecision) -> None:
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON decisions WHEN NEW.decision_id = 'd-000007' BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+        for i in range(10):
+            store.put(decision(i))
+        assert not store.flush(0.3)
+        assert not store.healthy
+        assert store.counts().decisions in range(8)
+        assert store.decision("d-000007") is None
+        other.execute("DROP TRIGGER full")
+    assert store.flush(30)
+    assert store.healthy
+    assert store.counts().decisions == 10
+
+
+def test_a_store_locked_by_others_is_written_once_they_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: MakeDecision
+) -> None:
+    monkeypatch.setattr(migrations, "BUSY_TIMEOUT_S", 0.01)
+    with OutcomeStore(tmp_path / "store.db") as store, contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.put(decision(1))
+        assert not store.flush(0.3)
+        assert store.stats().last_error == "database is locked"
+        other.execute("ROLLBACK")
+        assert store.flush(30)
+        assert store.decision("d-000001") == decision(1)
+
+
+def test_two_names_of_one_file_are_one_store(store: OutcomeStore, tmp_path: Path) -> None:
+    (tmp_path / "alias.db").symlink_to(store.path)
+    with pytest.raises(StoreError, match="being written by process"):
+        OutcomeStore(tmp_path / "alias.db")
+
+
+def test_the_request_path_loads_no_data_frame_library() -> None:
+    modules = "answers, verifiers, tasks, store, outcomes, segments, segment_files, samples, parquet"
+    heavy = "{'polars', 'pyarrow', 'pandas', 'reasoning_gym', 'numpy'}"
+    program = f"import sys; from rheostat.data import {modules}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 WRITE_UNTIL_KILLED = """
