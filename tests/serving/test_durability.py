@@ -12,7 +12,7 @@ import pytest
 
 from rheostat.data.outcomes import OutcomeReader
 from tests.serving import garbage
-from tests.serving.conftest import ROOT, Engine, Sidecar, running
+from tests.serving.conftest import ROOT, Engine, Sidecar, running, wait_until
 
 VOTES = "pocket/self_consistency(k=4)@800"
 GROUP_COMMIT_S = 0.05
@@ -39,8 +39,7 @@ async def test_a_kill_under_load_loses_at_most_the_last_group_commit(tmp_path, e
     answered = []
     with running(Sidecar(tmp_path, [engine])) as sidecar:
         load = asyncio.create_task(_until_killed(sidecar, answered, clients=8))
-        while len(answered) < 200:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: len(answered) >= 200)
         killed = time.monotonic()
         sidecar.child.send_signal(signal.SIGKILL)
         await load
@@ -59,8 +58,7 @@ async def test_a_stop_drains_what_is_in_flight_and_exits_with_zero(tmp_path):
     with running(Engine(tmp_path, model="pocket", options=("--token-s", "0.01"))) as slow, running(Sidecar(tmp_path, [slow])) as sidecar:
         async with aiohttp.ClientSession() as session:
             asked = asyncio.create_task(session.post(f"{sidecar.url}/v1/chat/completions", json=CHAT))
-            while not await asyncio.to_thread(lambda: slow.running):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until, lambda: slow.running)
             sidecar.child.send_signal(signal.SIGTERM)
             response = await asked
             decision_id = (await response.json())["rheostat"]["decision_id"]

@@ -10,7 +10,7 @@ import pytest
 
 from rheostat.data.outcomes import OutcomeReader
 from tests.serving import garbage
-from tests.serving.conftest import Engine, Sidecar, get, running
+from tests.serving.conftest import Engine, Sidecar, get, running, wait_until
 
 VOTES = "pocket/self_consistency(k=4)@800"
 CHAT = {"model": "auto", "messages": garbage.MESSAGES}
@@ -46,10 +46,8 @@ async def test_a_client_that_leaves_frees_the_engine_and_is_billed(tmp_path, slo
     with sidecar_over(tmp_path, slow_engine) as sidecar:
         before = slow_engine.generated
         asked = asyncio.create_task(post(sidecar, **fields))
-        while not await asyncio.to_thread(lambda: slow_engine.running):
-            await asyncio.sleep(0.01)
-        while await asyncio.to_thread(lambda: slow_engine.generated) == before:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: slow_engine.running)
+        await asyncio.to_thread(wait_until, lambda: slow_engine.generated > before)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         await asyncio.to_thread(wait, lambda: slow_engine.running == 0, 5)
@@ -125,8 +123,7 @@ async def test_a_deadline_bounds_an_engine_that_hangs(tmp_path, fault, fields):
 async def test_beyond_the_bound_requests_are_shed_with_retry_after(tmp_path, slow_engine):
     with sidecar_over(tmp_path, slow_engine, server="max_in_flight = 1") as sidecar:
         first = asyncio.create_task(post(sidecar))
-        while not await asyncio.to_thread(lambda: slow_engine.running):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: slow_engine.running)
         status, headers, body = await post(sidecar)
         assert (status, headers["retry-after"], json.loads(body)["error"]["code"]) == (503, "1", "overloaded")
         first.cancel()

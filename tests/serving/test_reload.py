@@ -1,0 +1,168 @@
+import asyncio
+import shutil
+
+import pytest
+
+from rheostat.data.errors import BundleError, RegistryError
+from rheostat.data.schema import Query
+from rheostat.router.bundle import Bundle
+from rheostat.router.controller import Controller, FallbackController
+from rheostat.serving.config import TIERS, BackendConfig, Config, checked
+from rheostat.serving.decider import Decider
+from rheostat.serving.metrics import Metrics
+from rheostat.serving.registry import MlflowSource, _inside
+from rheostat.serving.reload import Cache, FolderSource, Watcher
+from rheostat.serving.server import fallback_actions
+from tests.serving.bundles import write_bundle
+from tests.serving.conftest import wait_until
+
+
+class Shelf:
+    """A source that serves folders by version, and fails on demand."""
+
+    def __init__(self, **folders):
+        self.folders = folders
+        self.version = None
+        self.fetched = []
+
+    async def latest(self):
+        if self.version == "away":
+            raise RegistryError("the shelf is away")
+        if self.version == "odd":
+            raise ZeroDivisionError
+        return self.version
+
+    async def fetch(self, version, folder):
+        self.fetched.append(version)
+        await FolderSource(self.folders[version]).fetch(version, folder)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    return {name: write_bundle(folder / name, version=name) for name in ("one", "two", "bad")}
+
+
+@pytest.fixture
+def made(tmp_path, bundles):
+    (tmp_path / "bad").mkdir()
+    broken = tmp_path / "bad" / "bundle"
+    shutil.copytree(bundles["bad"], broken)
+    (broken / "arrays.npz").write_bytes(b"x" * (broken / "arrays.npz").stat().st_size)
+    shelf = Shelf(one=bundles["one"], two=bundles["two"], bad=broken)
+    return shelf, lambda: watch(shelf, tmp_path / "cache")
+
+
+def watch(source, folder):
+    config = checked(Config(backend=(BackendConfig(name="a", url="http://127.0.0.1:1", model="pocket"),), tier=TIERS))
+    metrics = Metrics()
+    decider = Decider(FallbackController(fallback_actions(config)), metrics=metrics)
+    watcher = Watcher(
+        source,
+        cache=Cache(folder),
+        decider=decider,
+        make_controller=lambda bundle: Controller(bundle, prices=config.prices),
+        metrics=metrics,
+        poll_s=0.01,
+    )
+    return watcher, decider
+
+
+async def test_a_new_version_is_checked_and_swapped_once(made):
+    shelf, start = made
+    watcher, decider = start()
+    await watcher.start()
+    assert decider.version == "none"
+    for version in ("one", "two"):
+        shelf.version = version
+        assert await watcher.check()
+        assert await watcher.check()
+        assert decider.version == version == watcher.status.version
+    assert shelf.fetched == ["one", "two"]
+
+
+async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):
+    shelf, start = made
+    watcher, decider = start()
+    for version in ("one", "bad", "bad"):
+        shelf.version = version
+        await watcher.check()
+    assert decider.version == "one"
+    assert (watcher.status.version, watcher.status.failures) == ("one", 1)
+    assert "arrays.npz" in watcher.status.error
+    assert shelf.fetched == ["one", "bad"]
+    shelf.version = "two"
+    assert await watcher.check()
+    assert watcher.status.error is None
+
+
+@pytest.mark.parametrize("how", ["away", "odd"])
+async def test_a_source_that_is_away_leaves_the_last_good_bundle_also_after_a_restart(made, how):
+    shelf, start = made
+    shelf.version = "two"
+    watcher, _ = start()
+    await watcher.start()
+    shelf.version = how
+    restarted, decider = start()
+    await restarted.start()
+    assert decider.version == "two"
+    assert restarted.status.failures == 1
+    await restarted.check()
+    assert decider.version == "two"
+
+
+async def test_a_kept_bundle_that_was_changed_on_disk_is_not_served(made, tmp_path):
+    shelf, start = made
+    shelf.version = "two"
+    await start()[0].start()
+    (tmp_path / "cache" / "two" / "bundle.json").write_text("{}")
+    shelf.version = "away"
+    watcher, decider = start()
+    await watcher.start()
+    assert decider.version == "none"
+    assert "cannot be served" in watcher.status.error
+
+
+async def test_only_a_few_versions_are_kept(made, tmp_path, bundles):
+    shelf, start = made
+    watcher, _ = start()
+    for number in range(6):
+        shelf.version = f"v{number}"
+        shelf.folders[shelf.version] = bundles["one"]
+        assert await watcher.check()
+    kept = {path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()}
+    assert len(kept) == 3
+    assert "v5" in kept
+
+
+async def test_the_watcher_goes_on_until_it_is_cancelled(made):
+    shelf, start = made
+    watcher, decider = start()
+    running = asyncio.create_task(watcher.run())
+    shelf.version = "one"
+    await asyncio.to_thread(wait_until, lambda: decider.version == "one")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_folder_without_a_bundle_says_what_to_do(tmp_path):
+    with pytest.raises(RegistryError, match="rheostat train"):
+        await FolderSource(tmp_path).latest()
+
+
+async def test_a_registry_that_cannot_be_reached_says_where(unused_tcp_port):
+    with pytest.raises(RegistryError, match=f"127.0.0.1:{unused_tcp_port} is out of reach"):
+        await MlflowSource(f"http://127.0.0.1:{unused_tcp_port}", model="m", alias="a").latest()
+
+
+@pytest.mark.parametrize("path", ["bundle/../../x", "/etc/passwd", "bundle", "other/x", "bundle/a\\b", "bundle/\0"])
+def test_a_path_that_leads_out_of_the_bundle_is_refused(tmp_path, path):
+    with pytest.raises(BundleError):
+        _inside(tmp_path, path)
+
+
+async def test_a_decision_of_a_bundle_meets_the_target_at_the_lowest_cost(bundles):
+    controller = Controller(Bundle.load(bundles["one"]), prices={})
+    decision = controller.decide(Query.of_text("what is 2 plus 3?"), models=frozenset({"pocket"}))
+    assert decision.bundle == "one"
