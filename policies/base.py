@@ -74,18 +74,6 @@ class Backend(Protocol):
         ...
 
 
-class StreamingBackend(Backend, Protocol):
-    """A backend that can also pass its bytes on as they come."""
-
-    def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
-        """The bytes of one call; closing the iterator cancels it. `reply` is fed alongside.
-
-        Raises:
-            UpstreamError: as `generate`; before the first byte another backend may be tried.
-        """
-        ...
-
-
 class Feeding(Protocol):
     """What reads along with a stream."""
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-GRID = 512  # intervals of Simpson's rule; the integrand is smooth, and 512 leave an error under 1e-9
+GRID = 512  # intervals of Simpson's rule; the integrand is smooth, and 512 leave an error under 1e-5
 TAIL = 12.0  # standard deviations covered beyond the mean of the widest gamma
 
 
