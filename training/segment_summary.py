@@ -9,6 +9,7 @@ from rheostat.data.schema import SCHEMA_VERSION, Decision, Outcome
 from rheostat.data.segments import Row, Segment
 
 HASH_TAG = "rheostat.segment_sha256"
+ID_TAG = "rheostat.segment_id"
 _MAX_TAG = 500
 _LEDGER_METRICS = {
     "prompt_tokens": "prompt",
@@ -47,7 +48,7 @@ def segment_tags(segment: Segment, rows: Sequence[Row], host: str) -> dict[str, 
     decisions = [row.decision for row in rows if row.decision is not None]
     return {
         HASH_TAG: segment.sha256,
-        "rheostat.segment_id": segment.segment_id,
+        ID_TAG: segment.segment_id,
         "rheostat.host": host,
         "rheostat.bundles": _bundles(decisions),
         "rheostat.rows": str(segment.rows),

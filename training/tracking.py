@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,12 @@ def logged_run(client: MlflowClient, experiment: str, *, tags: Mapping[str, str]
         yield run_id
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to report
-            client.set_terminated(run_id, "FAILED")
+            _end_run(client, run_id, "FAILED")
         raise
-    client.set_terminated(run_id, "FINISHED")
+    _end_run(client, run_id, "FINISHED")
+
+
+def _end_run(client: MlflowClient, run_id: str, status: str) -> None:
+    """MLflow prints links to standard output here, which belongs to the command that is running."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        client.set_terminated(run_id, status)

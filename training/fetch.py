@@ -1,0 +1,51 @@
+"""Segments back from MLflow: what every sidecar shipped, as files for a training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rheostat.training.segment_summary import HASH_TAG, ID_TAG
+from rheostat.training.ship import ARTIFACT_FOLDER, EXPERIMENT
+from rheostat.training.tracking import experiment_id, mlflow_client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000
+
+
+def fetch_segments(tracking_uri: str, folder: Path, *, after_s: float = 0.0) -> list[Path]:
+    """The segments shipped after a Unix time, one file each, oldest first; files that are there already are kept.
+
+    Raises:
+        RegistryError: MLflow is away or refuses.
+    """
+    with mlflow_client(tracking_uri) as client:
+        by_hash = {run.data.tags[HASH_TAG]: run for run in _finished_runs(client, after_s) if HASH_TAG in run.data.tags}
+        return [_fetched(client, run, folder) for run in by_hash.values()]
+
+
+def _finished_runs(client: MlflowClient, after_s: float) -> Iterator[Run]:
+    experiment = experiment_id(client, EXPERIMENT)
+    query = f"attributes.status = 'FINISHED' and attributes.start_time > {int(after_s * 1000)}"
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _fetched(client: MlflowClient, run: Run, folder: Path) -> Path:
+    """The file appears by a rename: a download that breaks off is not taken for a segment later."""
+    path = folder / f"{run.data.tags[ID_TAG]}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            Path(client.download_artifacts(run.info.run_id, f"{ARTIFACT_FOLDER}/{path.name}", scratch)).replace(path)
+    return path

@@ -1,0 +1,161 @@
+"""What a training reads: sample logs give full rows of the outcome table, segments of live traffic partial ones.
+
+A live row knows the reward of one action, the one that was taken; it counts 1/propensity, so that on average the rows
+stand for all traffic whatever the router preferred (Horvitz and Thompson 1952). The weight is clipped at `MAX_WEIGHT`,
+which gives a little bias for a bounded variance (Ionides 2008). Knows no learner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rheostat.data.errors import DatasetError
+from rheostat.data.outcomes import OutcomeReader
+from rheostat.data.samples import read_samples, samples_frame
+from rheostat.data.schema import Action
+from rheostat.data.segment_files import read_segments, rows_frame, with_rewards
+from rheostat.data.segments import Row
+from rheostat.training.outcomes import Array, OutcomeTable
+from rheostat.training.replay import replay
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MAX_WEIGHT = 20.0
+LIVE_DATASET = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """A table, and where it came from.
+
+    Attributes:
+        digests: sha256 of every file read, by name.
+        live: how many live rows were used, and how many were not, by reason.
+    """
+
+    table: OutcomeTable
+    digests: dict[str, str]
+    live: dict[str, int] = field(default_factory=dict)
+
+
+def load_training_data(
+    paths: Sequence[Path], *, actions: Sequence[Action] | None = None, max_weight: float = MAX_WEIGHT, seed: int = 0
+) -> TrainingData:
+    """Everything in some files as one outcome table.
+
+    Args:
+        paths: sample logs and segments (Parquet), and stores (SQLite), in any order.
+        actions: what to label; all that the logs allow when None.
+        max_weight: where 1/propensity is cut.
+        seed: of the replay.
+
+    Raises:
+        DatasetError: a file does not fit, or there is no sample log among them.
+        StoreError: a store cannot be read.
+    """
+    import polars as pl
+
+    logs, live = [], []
+    for path in paths:
+        samples, rows = _read(path)
+        logs += [samples] if len(samples) else []
+        live += [rows] if len(rows) else []
+    if not logs:
+        raise DatasetError(f"no samples in {', '.join(map(str, paths)) or 'no files'}: collect a log first, live traffic alone is partial")
+    table = replay(pl.concat(logs), actions, seed=seed)
+    digests = {path.name: digest_file(path) for path in paths}
+    if not live:
+        return TrainingData(table, digests)
+    partial, counts = live_table(pl.concat(live), table.actions, max_weight=max_weight)
+    return TrainingData(table.joined(partial), digests, counts)
+
+
+def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT) -> tuple[OutcomeTable, dict[str, int]]:
+    """Rows of segments as a partial table over `actions`, and how many were used or left out and why.
+
+    A row is used when the request was answered and rewarded, its text was kept and its action is in the table.
+    """
+    import polars as pl
+
+    rows = with_rewards(frame).with_columns(_fate(actions).alias("fate"))
+    counts = {str(fate): int(count) for fate, count in rows["fate"].value_counts().iter_rows()}
+    used = rows.filter(pl.col("fate") == "used")
+    return _partial(used, tuple(actions), max_weight), counts
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The samples and the live rows of a file; which of them a Parquet file holds is told by its columns."""
+    import polars as pl
+
+    if path.suffix != ".parquet":
+        with OutcomeReader(path) as store:
+            return samples_frame(store.samples()), rows_frame(list(_rows(store)))
+    try:
+        columns = pl.read_parquet_schema(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}: give a Parquet log, a segment, or a store") from error
+    if "decision_id" in columns:
+        return samples_frame([]), read_segments(path)
+    return read_samples(path), rows_frame([])
+
+
+def _rows(store: OutcomeReader) -> Iterator[Row]:
+    seq = 0
+    while page := store.rows_after(seq):
+        yield from page
+        seq = page[-1].seq
+
+
+def _fate(actions: Sequence[str]) -> pl.Expr:
+    """Whether a row is used, or the first reason why not."""
+    import polars as pl
+
+    return (
+        pl.when(pl.col("action").is_null())
+        .then(pl.lit("no decision"))
+        .when(pl.col("status") != "ok")
+        .then(pl.lit("not answered"))
+        .when(pl.col("reward").is_null())
+        .then(pl.lit("no reward"))
+        .when(pl.col("prompt_text").is_null())
+        .then(pl.lit("text not kept"))
+        .when(~pl.col("action").is_in(list(actions)))
+        .then(pl.lit("unknown action"))
+        .otherwise(pl.lit("used"))
+    )
+
+
+def _partial(used: pl.DataFrame, actions: tuple[str, ...], max_weight: float) -> OutcomeTable:
+    n, taken = len(used), [actions.index(action) for action in used["action"]]
+
+    def cells(values: pl.Series) -> Array:
+        spread = np.zeros((n, len(actions)))
+        spread[np.arange(n), taken] = values.to_numpy()
+        return spread
+
+    generated = used["completion_tokens"] + used["verifier_tokens"] + used["wasted_tokens"]
+    return OutcomeTable(
+        query_ids=tuple(used["decision_id"]),
+        texts=tuple(used["prompt_text"]),
+        datasets=(LIVE_DATASET,) * n,
+        levels=(0,) * n,
+        actions=actions,
+        reward=cells(used["reward"]),
+        tokens=cells(generated),
+        prompt_tokens=cells(used["prompt_tokens"]),
+        latency_s=cells(used["latency_s"]),
+        weight=cells((1 / used["propensity"]).clip(upper_bound=max_weight)),
+    )
