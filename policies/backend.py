@@ -235,7 +235,7 @@ class VllmBackend:
 
     def _client(self) -> aiohttp.ClientSession:
         """The session, made where a loop runs."""
-        if self._session is None:
+        if self._session is None or self._session.closed:
             connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
         return self._session

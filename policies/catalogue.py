@@ -19,6 +19,8 @@ STRATEGIES: Mapping[str, type[Any]] = {
     "best_of_n": BestOfN,
 }
 
+Shape = tuple[tuple[str, ShapeValue], ...]
+
 DIRECT_TOKENS = 64
 COT_TOKENS = 256
 SAMPLE_TOKENS = 192  # a pocket model's chain takes 20 to 130, so the cap of k samples rarely binds
@@ -43,18 +45,25 @@ def is_single_call(action: Action) -> bool:
     return bool(getattr(STRATEGIES.get(action.strategy), "single_call", False))
 
 
-def default_actions(models: Sequence[str], *, votes: Sequence[int] = (4, 8, 16), picks: Sequence[int] = (4, 8)) -> list[Action]:
-    """The actions a new installation starts with: for every model one terse call, one chain, votes and best-of-n."""
-    return [action for model in models for action in _of_model(model, votes, picks)]
+def default_actions(
+    models: Sequence[str], *, votes: Sequence[int] = (4, 8, 16), stops: Sequence[str] = ("",), picks: Sequence[int] = (4, 8)
+) -> list[Action]:
+    """The actions a new installation starts with: for every model one terse call, one chain, votes and best-of-n.
+
+    Args:
+        models: names of models.
+        votes: numbers of samples to vote among.
+        stops: stop rules of the votes, as in `beta(0.95)`; the empty one draws all samples.
+        picks: numbers of samples to pick the likeliest of.
+    """
+    shapes: list[tuple[str, int, Shape]] = [("direct", DIRECT_TOKENS, ()), ("cot", COT_TOKENS, ())]
+    shapes += [("self_consistency", k * SAMPLE_TOKENS, _vote_shape(k, stop)) for k in votes for stop in stops]
+    shapes += [("best_of_n", n * SAMPLE_TOKENS, (("n", n),)) for n in picks]
+    return [Action(model, strategy, max_tokens, shape) for model in models for strategy, max_tokens, shape in shapes]
 
 
-def _of_model(model: str, votes: Sequence[int], picks: Sequence[int]) -> list[Action]:
-    return [
-        Action(model, "direct", DIRECT_TOKENS),
-        Action(model, "cot", COT_TOKENS),
-        *(Action(model, "self_consistency", k * SAMPLE_TOKENS, (("k", k),)) for k in votes),
-        *(Action(model, "best_of_n", n * SAMPLE_TOKENS, (("n", n),)) for n in picks),
-    ]
+def _vote_shape(k: int, stop: str) -> Shape:
+    return (("k", k), ("stop", stop)) if stop else (("k", k),)
 
 
 def _arguments(action: Action, strategy: type[Any]) -> dict[str, ShapeValue]:

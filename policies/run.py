@@ -29,11 +29,13 @@ from rheostat.policies.base import (
     StopRule,
 )
 from rheostat.policies.catalogue import build
+from rheostat.policies.sampling import PERFECT
 
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 OnEvidence = Callable[[Evidence], Awaitable[None]]
 
 EARLY_WAVES = (2, 2, 4)
+TIMER_SLACK_S = 0.001  # a timer set to the deadline may fire this much before it
 DEADLINE_GRACE_S = 0.2  # a backend ends a call at the deadline by itself; this much later it is cut off
 
 
@@ -99,7 +101,7 @@ async def run_action(
         waves=_waves(waves, early=stop is not None or scorer is not None),
         scorer=scorer,
     )
-    end = await _consume(strategy.run(query, context), stop, on_evidence, clock)
+    end = await _consume(strategy.run(query, context), _Ends(stop, clock, meter), on_evidence)
     if end.evidence is None:
         raise _without_answer(end, action, meter)
     return result_of(end.evidence, end.reason, meter, clock)
@@ -125,7 +127,7 @@ class Clock:
     @property
     def passed(self) -> bool:
         """Whether the deadline has passed."""
-        return self.left_s is not None and self.left_s <= 0
+        return self.left_s is not None and self.left_s <= TIMER_SLACK_S
 
 
 class Caller:
@@ -190,16 +192,40 @@ class _End(NamedTuple):
     error: UpstreamError | BudgetError | None = None
 
 
-async def _consume(waves: AsyncIterator[Evidence], stop: StopRule | None, on_evidence: OnEvidence | None, clock: Clock) -> _End:
+class _Ends:
+    """Why a run ends after a wave: all that was planned is there, the rule, the deadline, or what cut it short."""
+
+    def __init__(self, stop: StopRule | None, clock: Clock, meter: Meter) -> None:
+        self.clock = clock
+        self._stop = stop
+        self._meter = meter
+
+    def reason(self, evidence: Evidence) -> str | None:
+        """The reason, or None to go on."""
+        if evidence.last and len(evidence.candidates) >= evidence.planned:
+            return "complete"
+        if self._stop is not None and (reason := self._stop(evidence)):
+            return reason
+        if self.clock.passed:
+            return "deadline"
+        return self._cut_short(evidence) if evidence.last else None
+
+    def _cut_short(self, evidence: Evidence) -> str:
+        if evidence.choice.score == PERFECT:
+            return "perfect"
+        return "budget" if self._meter.left_tokens < 1 else "upstream_failed"
+
+
+async def _consume(waves: AsyncIterator[Evidence], ends: _Ends, on_evidence: OnEvidence | None) -> _End:
     evidence = None
-    limit = None if clock.left_s is None else clock.left_s + DEADLINE_GRACE_S
-    guard = asyncio.timeout(limit)
+    left_s = ends.clock.left_s
+    guard = asyncio.timeout(None if left_s is None else left_s + DEADLINE_GRACE_S)
     try:
         async with guard, aclosing(cast(AsyncGenerator[Evidence], waves)):
             async for evidence in waves:
                 if on_evidence is not None:
                     await on_evidence(evidence)
-                if reason := _reason(evidence, stop, clock):
+                if reason := ends.reason(evidence):
                     return _End(evidence, reason)
         return _End(evidence, "complete")
     except TimeoutError:
@@ -207,25 +233,9 @@ async def _consume(waves: AsyncIterator[Evidence], stop: StopRule | None, on_evi
             raise
         return _End(evidence, "deadline")
     except UpstreamError as error:
-        return _End(evidence, "deadline" if clock.passed else "upstream_failed", error)
+        return _End(evidence, "deadline" if ends.clock.passed else "upstream_failed", error)
     except BudgetError as error:
         return _End(evidence, "budget", error)
-
-
-def _reason(evidence: Evidence, stop: StopRule | None, clock: Clock) -> str | None:
-    """Why to stop after this wave, or None to go on."""
-    complete = evidence.last and len(evidence.candidates) >= evidence.planned
-    if complete:
-        return "complete"
-    if stop is not None and (reason := stop(evidence)):
-        return reason
-    if clock.passed:
-        return "deadline"
-    return _cut_short(evidence) if evidence.last else None
-
-
-def _cut_short(evidence: Evidence) -> str:
-    return "perfect" if evidence.choice.score == 1.0 else "budget"
 
 
 def _waves(waves: tuple[int, ...] | None, *, early: bool) -> tuple[int, ...]:

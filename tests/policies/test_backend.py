@@ -194,6 +194,14 @@ async def test_one_hanging_sample_does_not_take_the_others_with_it():
     assert meter.ledger.wasted > 0
 
 
+async def test_at_the_deadline_a_wave_gives_the_samples_that_are_complete():
+    action = Action.parse("fake/self_consistency(k=4)@9999")
+    async with serving("hang_one") as (server, backend):
+        result = await run_action(action, make.question(), {"fake": backend}, kind="number", seed=1, deadline_s=1.0)
+    assert ([c.index for c in result.evidence.candidates], result.stop_reason) == ([0, 1, 2], "deadline")
+    assert result.ledger.generated == server.generated_tokens
+
+
 async def test_a_cancelled_call_is_closed_and_booked_as_wasted():
     meter = Meter(9999)
     async with serving("hang") as (server, backend):

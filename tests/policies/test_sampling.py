@@ -128,3 +128,8 @@ async def test_samples_that_came_before_a_break_are_used_in_their_place():
     result = await run("m/self_consistency(k=4,waves=2)@9999", FakeBackend(faults=["partial", "ok"]))
     assert [c.index for c in result.evidence.candidates] == [0, 2, 3]
     assert result.attempts[0].status == "failed"
+
+
+async def test_a_last_wave_that_broke_says_so():
+    result = await run("m/self_consistency(k=4)@9999", FakeBackend(faults=["partial"]))
+    assert ([c.index for c in result.evidence.candidates], result.stop_reason) == ([0], "upstream_failed")
