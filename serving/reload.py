@@ -27,6 +27,7 @@ from rheostat.serving.metrics import Metrics
 
 CURRENT = "current"
 KEPT_VERSIONS = 3
+LOOK_S = 10.0
 log = logging.getLogger(__name__)
 
 MakeController = Callable[[Bundle], Controller]
@@ -169,14 +170,15 @@ class Watcher:
         try:
             return await self._update()
         except (RheostatError, OSError) as error:
-            self._failed(str(error))
+            self._failed(str(error) or f"the source of bundles did not answer within {LOOK_S} s")
         except Exception as error:  # the loop must outlive whatever a registry sends
             log.exception("looking for a new bundle failed")
             self._failed(type(error).__name__)
         return False
 
     async def _update(self) -> bool:
-        version = await self._source.latest()
+        async with asyncio.timeout(LOOK_S):
+            version = await self._source.latest()
         if version is None or version == self._refused:
             return False
         if version != self.status.version:
@@ -202,7 +204,7 @@ class Watcher:
     async def _serve(self, version: str, folder: Path) -> None:
         serving = await asyncio.to_thread(self._load, folder)
         self._decider.swap(serving)
-        self.status = ReloadStatus(version=version, failures=self.status.failures)
+        self.status = msgspec.structs.replace(self.status, version=version)
         self._metrics.reloads.labels("swapped").inc()
         log.info("serving bundle %s", serving.version)
 

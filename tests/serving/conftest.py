@@ -50,6 +50,13 @@ class Process:
             os.kill(self.child.pid, sent)
         return self.child.wait(timeout=30)
 
+    def end(self):
+        """Whatever state it is in."""
+        try:
+            self.stop()
+        finally:
+            self.stop(signal.SIGKILL)
+
 
 class Engine(Process):
     """A fake vLLM server."""
@@ -119,7 +126,7 @@ def running(process):
     try:
         yield process
     finally:
-        process.stop(signal.SIGKILL)
+        process.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,106 @@
+import threading
+
+import msgspec
+import pytest
+
+from rheostat.data.errors import BudgetError, InfeasibleError, StoreError
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Action, Constraints, Decision, Outcome, Query
+from rheostat.router.controller import FallbackController
+from rheostat.serving.decider import Ask, Decider, Serving
+from rheostat.serving.errors import of_error, wire_error
+from rheostat.serving.metrics import Metrics
+from rheostat.serving.recorder import REMEMBERED, Recorder
+
+FALLBACK = FallbackController([Action.parse("pocket/cot@64")])
+ASK = Ask(query=Query.of_text("hello there"), tier="quick", defaults=Constraints(), models=frozenset({"pocket"}))
+
+
+class Broken:
+    def __init__(self, error):
+        self.error = error
+        self.thread = None
+
+    def decide(self, query, **_):
+        self.thread = threading.current_thread()
+        raise self.error
+
+    def explain(self, query, **_):
+        return {"seen": query.text}
+
+
+def decider():
+    metrics = Metrics(tiers=frozenset({"quick"}))
+    return Decider(FALLBACK, metrics=metrics), metrics
+
+
+async def test_a_predictor_that_fails_in_any_way_falls_back_and_is_counted():
+    made, metrics = decider()
+    made.swap(Serving(controller=Broken(ZeroDivisionError()), version="7"))
+    decision = await made.decide(ASK)
+    assert (decision.action, decision.degraded) == ("pocket/cot@64", "predictor_failed")
+    assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 1
+    assert made.version == "7"
+    assert made.explain(ASK) == {"seen": "hello there"}
+
+
+async def test_an_infeasible_strict_request_is_no_failure_of_the_predictor():
+    made, _ = decider()
+    made.swap(Serving(controller=Broken(InfeasibleError("cannot")), version="7"))
+    with pytest.raises(InfeasibleError):
+        await made.decide(ASK)
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_slow_encoder_decides_off_the_loop(in_thread):
+    made, _ = decider()
+    broken = Broken(ValueError())
+    made.swap(Serving(controller=broken, version="7", in_thread=in_thread))
+    await made.decide(ASK)
+    assert (broken.thread is not threading.main_thread()) == in_thread
+
+
+def test_labels_stay_bounded_whatever_clients_force():
+    metrics = Metrics(tiers=frozenset({"quick"}))
+    decision = Decision(decision_id="d", query_id="q", created_s=0.0, action="a/b@1", propensity=1.0, tier="quick")
+    for number in range(2000):
+        metrics.decided(msgspec.structs.replace(decision, action=f"a/b@{number}", tier=f"t{number}"))
+        metrics.decided(msgspec.structs.replace(decision, action=f"a/passthrough@{number}", rule="passthrough"))
+    assert metrics.text().count(b"rheostat_decisions_total{") < 600
+
+
+class Shelf:
+    def __init__(self):
+        self.records = []
+
+    def put(self, record):
+        self.records.append(record)
+        return True
+
+    def decision(self, decision_id):
+        return next((r for r in self.records if isinstance(r, Decision) and r.decision_id == decision_id), None)
+
+    def outcome(self, decision_id):
+        return next((r for r in self.records if isinstance(r, Outcome) and r.decision_id == decision_id), None)
+
+
+def test_a_recorder_remembers_the_last_decisions_and_finds_the_others_in_the_store():
+    shelf = Shelf()
+    recorder = Recorder(shelf, store_prompts="full")
+    for number in range(REMEMBERED + 1):
+        decision = Decision(decision_id=f"d{number}", query_id="q", created_s=0.0, action="a/b@1", propensity=1.0, tenant="t")
+        recorder.decided(decision, ASK.query)
+    assert recorder.recent("d0") is None
+    assert recorder.recent(f"d{REMEMBERED}").tenant == "t"
+    assert recorder.stored("d0").tenant == "t"
+    assert recorder.stored("nothing") is None
+    assert shelf.records[0].prompt_text == "hello there"
+    outcome = Outcome(decision_id="d0", finished_s=0.0, status="ok", ledger=Ledger(), cost_usd=0.0, latency_s=0.0, answer="5")
+    recorder.finished(outcome, "t")
+    assert recorder.stored("d0").answer == recorder.recent("d0").answer == "5"
+
+
+def test_errors_have_the_status_that_tells_a_client_what_to_do():
+    assert of_error(BudgetError("x")).status == 400
+    assert of_error(StoreError("x")).status == 500
+    assert msgspec.json.decode(wire_error(418, "x").body)["error"]["type"] == "invalid_request_error"
