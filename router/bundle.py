@@ -22,11 +22,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from rheostat.data.errors import ActionError, BundleError
+from rheostat.data.errors import BundleError
 from rheostat.data.schema import SCHEMA_VERSION, Action
 from rheostat.router.arrays import predictor_arrays, predictor_from
 from rheostat.router.base import Array, Encoder, FeatureRow
@@ -157,7 +158,7 @@ class Bundle:
             header = json.loads((folder / "bundle.json").read_bytes())
             arrays = _load_arrays(folder / "arrays.npz")
             return _assemble(folder, header, arrays)
-        except (KeyError, IndexError, TypeError, ValueError, ActionError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
             raise BundleError(f"bundle {folder} does not fit together ({error!r}): fit it again with this version") from error
 
 
@@ -234,7 +235,8 @@ def _assemble(folder: Path, header: dict[str, Any], arrays: dict[str, npt.NDArra
 
 
 def _load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as stored:
+    # numpy leaves the file open when an archive turns out to be garbage, so it gets an open one.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():

@@ -75,7 +75,7 @@ class ErrorBand:
         return np.asarray(np.clip(p + np.interp(p, self.center, self.above), 0.0, 1.0))
 
 
-def fit_platt(logits: Array, reward: Array, weight: Array, *, ridge: float = 5.0, steps: int = 25) -> Platt:
+def fit_platt(logits: Array, reward: Array, weight: Array, *, ridge: float = 20.0, steps: int = 25) -> Platt:
     """Platt's sigmoid per action by Newton's method, pulled to the identity where an action has few or uniform labels.
 
     Args:

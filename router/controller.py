@@ -19,13 +19,14 @@ from rheostat.data.errors import InfeasibleError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Constraints, Decision, Query, new_id
 from rheostat.router import explore, rules
-from rheostat.router.base import FeatureRow, Prediction
+from rheostat.router.base import Encoder, FeatureRow, Prediction
 from rheostat.router.bundle import Bundle
 from rheostat.router.features import STATISTICS, feature_rows
 from rheostat.router.frontier import frontier
 from rheostat.router.predictor import PriceVector
 
 FORCED, GUARD, FALLBACK = "forced", "guard", "fallback"
+NO_CONSTRAINTS = Constraints()
 _MAX_PATHS = 64
 
 Models = frozenset[str] | None
@@ -79,13 +80,22 @@ class Controller:
         prices: by model; a model without one costs 1 USD per million generated tokens.
         epsilon: chance of exploring, in [0, 1].
         seed: of the exploration.
+        encoder: the bundle's encoder where it is loaded already.
     """
 
-    def __init__(self, bundle: Bundle, *, prices: Mapping[str, Price], epsilon: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        prices: Mapping[str, Price],
+        epsilon: float = 0.0,
+        seed: int = 0,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.bundle = bundle
         self.epsilon = epsilon
         self._random = random.Random(seed)
-        self._encoder = bundle.encoder
+        self._encoder = bundle.encoder if encoder is None else encoder
         self._models = [action.model for action in bundle.actions]
         self._spellings = [str(action) for action in bundle.actions]
         self._caps = np.array([action.max_tokens for action in bundle.actions])
@@ -99,7 +109,7 @@ class Controller:
         query: Query,
         *,
         tier: str = "balanced",
-        defaults: Constraints = Constraints(),
+        defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
         forced: Action | None = None,
     ) -> Decision:
@@ -119,10 +129,7 @@ class Controller:
             InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
         """
         situation = self._look(query, defaults, models, forced)
-        if forced is not None:
-            ruling = Ruling(self._index(forced), feasible=True, rule=FORCED)
-        else:
-            ruling = self._rule(situation)
+        ruling = self._rule(situation) if forced is None else Ruling(self._index(forced), feasible=True, rule=FORCED)
         if situation.constraints.strict and not ruling.feasible:
             raise InfeasibleError(self._why_not(situation, ruling))
         action, propensity = self._explore(situation, ruling)
@@ -133,7 +140,7 @@ class Controller:
         query: Query,
         *,
         tier: str = "balanced",
-        defaults: Constraints = Constraints(),
+        defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
     ) -> dict[str, Any]:
         """What `decide` sees and would do without exploring, for people: features, predictions, frontier, rule.
@@ -306,7 +313,7 @@ class FallbackController:
         query: Query,
         *,
         tier: str = "balanced",
-        defaults: Constraints = Constraints(),
+        defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
         forced: Action | None = None,
     ) -> Decision:
@@ -338,7 +345,7 @@ class FallbackController:
         query: Query,
         *,
         tier: str = "balanced",
-        defaults: Constraints = Constraints(),
+        defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
     ) -> dict[str, Any]:
         """The fixed action, and that there is no bundle."""

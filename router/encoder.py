@@ -183,7 +183,7 @@ def _token_vectors(source: Path, n_tokens: int) -> npt.NDArray[np.float64]:
     ids = torch.arange(n_tokens)
     frame = torch.stack([torch.full_like(ids, tokenizer.cls_token_id), ids, torch.full_like(ids, tokenizer.sep_token_id)], dim=1)
     with torch.inference_mode():
-        batches = track(torch.split(frame, _BATCH), description="distilling the static encoder", transient=True)  # type: ignore[no-untyped-call]
+        batches = track(torch.split(frame, _BATCH), description="distilling the static encoder", transient=True)
         vectors = [model(input_ids=batch).last_hidden_state.mean(dim=1) for batch in batches]
     return np.asarray(torch.cat(vectors).numpy(), dtype=np.float64)
 

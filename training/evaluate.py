@@ -1,7 +1,8 @@
 """Judging a router on held-out queries against honest baselines, with bootstrap intervals by query.
 
 The multiplier for a target is the one the calibration queries gave; the best fixed action is chosen there too. The
-verdict is `route` only when the router's utility beats the best fixed action's with 95% confidence.
+verdict is `route` only when the router's utility beats, with 95% confidence, both the best fixed action's and that of
+the same router fitted on shuffled labels, which knows what things cost but not what they achieve.
 Source of the intervals: Efron 1979 (percentile bootstrap).
 """
 
@@ -15,6 +16,7 @@ import msgspec
 import numpy as np
 
 from rheostat.data.ledger import Price
+from rheostat.router.base import Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import calibration_error, reliability
 from rheostat.router.features import feature_rows
@@ -95,7 +97,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     shuffled: list[Point]
     at_best_fixed: Comparison
     utility_gain: Interval
-    shuffled_gain: Interval
+    gain_over_shuffled: Interval
     verdict: Literal["route", "do not route"]
     reason: str
     families: list[FamilyRow]
@@ -121,6 +123,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             "cost_ratio_on_curve": there.cost_ratio_on_curve.value,
             "utility_gain": self.utility_gain.value,
             "utility_gain_low": self.utility_gain.low,
+            "gain_over_shuffled_low": self.gain_over_shuffled.low,
             "calibration_error": self.calibration_error,
             "n_test": float(self.n_test),
         }
@@ -139,6 +142,7 @@ class Judged:
 class Facts:
     """What the evaluation is told about the fit."""
 
+    version: str
     learner: str
     candidates: dict[str, Interval]
     seed: int
@@ -178,14 +182,21 @@ def costed(table: OutcomeTable, prices: Mapping[str, Price]) -> Costed:
     return Costed(table.reward, table.tokens, table.cost_usd(prices))
 
 
-def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price]) -> Judged:
+def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], *, encoder: Encoder | None = None) -> Judged:
     """A bundle's predictions on the queries of a table, whose actions must be the bundle's.
+
+    Args:
+        bundle: what predicts.
+        table: queries with the true outcomes.
+        prices: by model.
+        encoder: the bundle's encoder where it is loaded already.
 
     Raises:
         DatasetError: the table lacks one of the bundle's actions.
     """
     table = table.only([str(action) for action in bundle.actions])
-    features = feature_rows(bundle.encoder.encode(list(table.texts)), table.texts)
+    encoder = bundle.encoder if encoder is None else encoder
+    features = feature_rows(encoder.encode(list(table.texts)), table.texts)
     vector = price_vector(bundle, prices)
     length = np.array([len(text) for text in table.texts], dtype=np.float64)
     prompt = bundle.predictor.costs.prompt_tokens(length)[:, None]
@@ -193,20 +204,16 @@ def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price]) -> J
     return Judged(bundle.predictor.p_correct(features), cost, costed(table, prices))
 
 
-def evaluate(
-    bundle: Bundle, test: OutcomeTable, calibration: Judged, shuffled: Judged, *, prices: Mapping[str, Price], facts: Facts
-) -> Evaluation:
+def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffled: Judged, facts: Facts) -> Evaluation:
     """The full evaluation on the test queries.
 
     Args:
-        bundle: what is judged.
         test: held-out queries with full information.
-        calibration: the bundle on the calibration queries, where multipliers and the best fixed action are chosen.
+        judged: the router on them.
+        calibration: the router on the calibration queries, where multipliers and the best fixed action are chosen.
         shuffled: a router fitted on shuffled labels, on the test queries: a control that must gain nothing.
-        prices: by model.
         facts: about the fit.
     """
-    judged = judge(bundle, test, prices)
     truth, boot = judged.truth, Bootstrap(len(test), seed=facts.seed)
     path = MultiplierPath.of(calibration.p_correct, calibration.cost_usd, calibration.truth.reward)
     best = baselines.best_fixed(calibration.truth)
@@ -218,10 +225,11 @@ def evaluate(
     control = baselines.policy_utility(shuffled.p_correct, shuffled.cost_usd, truth, scale_usd=scale)
     gain = boot.interval(utility - baseline)
     comparison = compare(router, path, calibration, truth, best, names, boot)
-    route = gain.low > 0
+    over_control = boot.interval(utility - control)
+    route = gain.low > 0 and over_control.low > 0
     weight = np.ones_like(truth.reward)
     return Evaluation(
-        bundle=bundle.version,
+        bundle=facts.version,
         actions=names,
         learner=facts.learner,
         candidates=facts.candidates,
@@ -240,9 +248,9 @@ def evaluate(
         ),
         at_best_fixed=comparison,
         utility_gain=gain,
-        shuffled_gain=boot.interval(control - baseline),
+        gain_over_shuffled=over_control,
         verdict="route" if route else "do not route",
-        reason=_reason(route, gain, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
+        reason=_reason(route, gain, over_control, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
         families=_families(test, router, _multiplier_index(path, comparison.point.multiplier_usd), best, names),
         reliability=reliability(judged.p_correct, truth.reward, weight),
         calibration_error=calibration_error(judged.p_correct, truth.reward, weight),
@@ -342,13 +350,15 @@ def _families(test: OutcomeTable, router: Curve, index: int, best: int, names: l
     return rows
 
 
-def _reason(route: bool, gain: Interval, comparison: Comparison, best: str, accuracy: float, n_test: int) -> str:
+def _reason(route: bool, gain: Interval, control: Interval, comparison: Comparison, best: str, accuracy: float, n_test: int) -> str:
     point, difference, ratio = comparison.point, comparison.accuracy_difference, comparison.token_ratio
+    low, high = 100 * difference.low, 100 * difference.high
     numbers = (
-        f"On {n_test} held-out queries the best fixed action, {best}, is right {accuracy:.1%} of the time. Asked for that accuracy, the router "
-        f"is right {point.accuracy.value:.1%} of the time (difference {100 * difference.value:+.1f} points, 95% interval {100 * difference.low:+.1f} "
-        f"to {100 * difference.high:+.1f}) with 1/{ratio.value:.2g} of the tokens."
+        f"On {n_test} held-out queries the best fixed action, {best}, is right {accuracy:.1%} of the time. Asked for that "
+        f"accuracy, the router is right {point.accuracy.value:.1%} of the time (difference {100 * difference.value:+.1f} points, "
+        f"95% interval {low:+.1f} to {high:+.1f}) with {1 / ratio.value:.0%} of the tokens."
     )
-    bound = f"the utility gain over the best fixed action is {gain.value:+.4f} (95% interval {gain.low:+.4f} to {gain.high:+.4f})"
+    weaker, baseline = (gain, "the best fixed action") if gain.low <= control.low else (control, "the shuffled-label control")
+    bound = f"the utility gain over {baseline} is {weaker.value:+.4f} (95% interval {weaker.low:+.4f} to {weaker.high:+.4f})"
     verdict = f"Routing pays: {bound}." if route else f"Do not route: {bound}, so it is not shown to be above zero."
     return f"{verdict} {numbers}"

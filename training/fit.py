@@ -97,9 +97,10 @@ def fit(
     control = replace(bundle, predictor=_shuffled_predictor(data, split, CANDIDATES[learner], seed))
     on_progress("evaluate", 0.9)
     test = table.rows(split.test)
-    calibration = judge(bundle, table.rows(split.calibration), prices)
-    facts = Facts(learner, candidates, seed, len(split.train))
-    evaluation = evaluate(bundle, test, calibration, judge(control, test, prices), prices=prices, facts=facts)
+    calibration = judge(bundle, table.rows(split.calibration), prices, encoder=encoder)
+    judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
+    facts = Facts(version, learner, candidates, seed, len(split.train))
+    evaluation = evaluate(test, judged=judged, calibration=calibration, shuffled=shuffled, facts=facts)
     on_progress("done", 1.0)
     return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, test)
 

@@ -69,7 +69,8 @@ def fit_logistic(data: TrainingSet, seed: int = 0) -> Linear:
 
     start = np.concatenate([np.zeros(d * a), logit(action_means(data.table))])
     flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "ftol": 1e-7}).x
-    return Linear(mean, scale, flat[: d * a].reshape(d, a), np.clip(flat[d * a :], -LOGIT_LIMIT, LOGIT_LIMIT))
+    weights: Array = flat[: d * a]
+    return Linear(mean, scale, weights.reshape(d, a), np.clip(flat[d * a :], -LOGIT_LIMIT, LOGIT_LIMIT))
 
 
 def fit_boosted(data: TrainingSet, seed: int = 0) -> Boosted:
@@ -190,7 +191,7 @@ def _ratio_p95(predicted: Array, seen: Array, weight: Array) -> Array:
         rows = (weight[:, column] > 0) & (predicted[:, column] > 0)
         ratio = seen[rows, column] / predicted[rows, column]
         ratios.append(float(np.quantile(ratio, 0.95)) if rows.any() else 1.0)
-    return np.maximum(np.array(ratios), 1.0)
+    return np.asarray(np.maximum(ratios, 1.0))
 
 
 def _prompt_line(table: OutcomeTable) -> tuple[float, float]:

@@ -121,10 +121,11 @@ class OutcomeTable:
             DatasetError: the file is no outcome table.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 heads: dict[str, Any] = json.loads(stored["heads"].tobytes())
                 cells: dict[str, Any] = {name: stored[name] for name in CELLS}
-            return cls(**{name: tuple(values) for name, values in heads.items()}, **cells)
+            heads = {name: tuple(values) for name, values in heads.items()}
+            return cls(**heads, **cells)
         except (KeyError, TypeError, ValueError, EOFError) as error:
             raise DatasetError(f"{path} is no outcome table ({error}): write it with OutcomeTable.save") from error
 

@@ -1,0 +1,70 @@
+"""A bundle with known numbers, small enough to reason about, and an encoder that needs no weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rheostat.data.schema import Action
+from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.calibration import ErrorBand, Platt, logit
+from rheostat.router.features import STATISTICS
+from rheostat.router.guard import Guard
+from rheostat.router.predictor import CostHead, Linear, Predictor
+
+DIMENSION = 4
+ACTIONS = ("small/direct@64", "small/cot@256", "large/self_consistency(k=8)@2048")
+P_CORRECT = np.array([0.3, 0.6, 0.9])
+TOKENS = np.array([4.0, 60.0, 500.0])
+
+
+class PlainEncoder:
+    """Every text is the same unit vector, except those that say `far`."""
+
+    encoder_id = "plain:0"
+    dimension = DIMENSION
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), DIMENSION), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            row[3 if text.startswith("far") else 0] = 1.0
+        return rows
+
+
+def constant(values: np.ndarray) -> Linear:
+    d = DIMENSION + len(STATISTICS)
+    return Linear(np.zeros(d), np.ones(d), np.zeros((d, len(values))), values)
+
+
+def known_predictor() -> Predictor:
+    ones = np.ones(3)
+    costs = CostHead(constant(np.log1p(TOKENS)), constant(np.log1p(TOKENS / 100)), ones, ones, 2 * ones, 0.0, 0.25)
+    band = ErrorBand(np.array([0.0, 1.0]), np.array([0.05, 0.05]), np.array([0.05, 0.05]))
+    return Predictor((constant(logit(P_CORRECT)),), (1.0,), Platt(ones, np.zeros(3)), band, costs)
+
+
+def known_bundle() -> Bundle:
+    """Half the held-out queries are easy for everything, half need the dear action."""
+    easy = np.tile([0.95, 0.96, 0.97], (50, 1))
+    hard = np.tile([0.05, 0.2, 0.9], (50, 1))
+    p = np.vstack([easy, hard])
+    tokens = np.tile(TOKENS, (100, 1))
+    canary = np.zeros((2, DIMENSION + len(STATISTICS)), np.float32)
+    predictor = known_predictor()
+    return Bundle(
+        version="7",
+        actions=tuple(Action.parse(spelling) for spelling in ACTIONS),
+        encoder_id="plain:0",
+        encoder_name="plain",
+        predictor=predictor,
+        guard=Guard(np.eye(DIMENSION, dtype=np.float32)[:1], 0.5, 2),
+        held_out=HeldOut(p, p, tokens, np.full((100, 3), 10.0)),
+        canary=canary,
+        canary_p=predictor.p_correct(canary),
+        metrics={"n_test": 3.0},
+    )
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    return known_bundle()

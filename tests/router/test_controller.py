@@ -1,0 +1,176 @@
+"""The controller on a bundle with known numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rheostat.data.errors import InfeasibleError
+from rheostat.data.ledger import Price
+from rheostat.data.schema import Action, Constraints, Query
+from rheostat.router.controller import Controller, FallbackController, merged
+from tests.router.conftest import ACTIONS, DIMENSION, PlainEncoder
+
+CHEAP, MIDDLE, DEAR = ACTIONS
+
+
+@pytest.fixture
+def controller(bundle):
+    return Controller(bundle, prices={}, encoder=PlainEncoder())
+
+
+def ask(text: str = "What is 2+2?", **constraints) -> Query:
+    return Query.of_text(text, constraints=Constraints(**constraints))
+
+
+def test_low_targets_get_the_cheap_action_and_high_ones_the_dear(controller):
+    assert controller.decide(ask(target_accuracy=0.4)).action == CHEAP
+    assert controller.decide(ask(target_accuracy=0.93)).action == DEAR
+
+
+def test_spending_never_falls_as_the_target_rises(controller):
+    costs = [controller.decide(ask(target_accuracy=target)).cost_usd for target in np.linspace(0, 0.93, 20)]
+    assert costs == sorted(costs)
+
+
+def test_decision_is_complete(controller):
+    decision = controller.decide(ask(target_accuracy=0.93), tier="deep")
+    assert decision.bundle == "7"
+    assert decision.tier == "deep"
+    assert decision.propensity == 1.0
+    assert decision.p_correct == pytest.approx(0.9)
+    assert decision.p_interval == pytest.approx((0.85, 0.95))
+    assert decision.cost_usd == pytest.approx(500e-6)
+    assert len(np.frombuffer(decision.embedding, "<f2")) == DIMENSION
+    assert set(decision.alternatives) == set(ACTIONS)
+    assert len(decision.prompt_sha256) == 64
+
+
+def test_request_overrides_the_tier(controller):
+    decision = controller.decide(ask(target_accuracy=0.4), defaults=Constraints(target_accuracy=0.93))
+    assert decision.action == CHEAP
+    assert decision.target_accuracy == 0.4
+
+
+def test_without_a_target_the_best_fixed_accuracy_is_aimed_at(controller, bundle):
+    decision = controller.decide(ask())
+    assert decision.target_accuracy == pytest.approx(bundle.held_out.reward[:, 2].mean())
+
+
+def test_caps_hold_and_a_missed_target_is_flagged(controller):
+    decision = controller.decide(ask(target_accuracy=0.93, max_tokens_total=300))
+    assert decision.action == MIDDLE
+    assert not decision.feasible
+
+
+def test_nothing_admissible_gives_the_cheapest_with_a_flag(controller):
+    decision = controller.decide(ask(target_accuracy=0.5, deadline_s=1e-6))
+    assert decision.action == CHEAP
+    assert not decision.feasible
+
+
+def test_strict_requests_get_an_error_that_says_the_attainable(controller):
+    with pytest.raises(InfeasibleError, match="best attainable"):
+        controller.decide(ask(target_accuracy=0.99, strict=True))
+
+
+def test_high_stakes_asks_for_the_lower_bound_on_this_query(controller):
+    decision = controller.decide(ask(target_accuracy=0.5, high_stakes=True))
+    assert decision.rule == "per_query"
+    assert decision.action == MIDDLE
+    assert decision.feasible
+
+
+def test_forced_actions_are_taken_and_unknown_ones_recorded_without_prediction(controller):
+    assert controller.decide(ask(), forced=Action.parse(CHEAP)).rule == "forced"
+    unknown = controller.decide(ask(), forced=Action.parse("other/cot@9"))
+    assert unknown.action == "other/cot@9"
+    assert unknown.p_correct is None
+    assert controller.decide(ask(max_tokens_total=1, strict=True), forced=Action.parse(DEAR)).action == DEAR
+
+
+def test_only_models_that_are_up_are_used(controller):
+    assert controller.decide(ask(target_accuracy=0.93), models=frozenset({"small"})).action == MIDDLE
+    with pytest.raises(InfeasibleError, match="is up"):
+        controller.decide(ask(), models=frozenset({"none"}))
+
+
+def test_queries_far_from_training_get_the_guard_action(controller):
+    decision = controller.decide(ask("far away", target_accuracy=0.4))
+    assert decision.action == DEAR
+    assert decision.degraded == "out_of_distribution"
+    capped = controller.decide(ask("far away", target_accuracy=0.4, max_tokens_total=100))
+    assert capped.action == CHEAP
+
+
+def test_prices_decide_what_is_cheap(bundle):
+    prices = {"small": Price(usd_per_1m_output=1e6), "large": Price(usd_per_1m_output=0.001)}
+    dear_small = Controller(bundle, prices=prices, encoder=PlainEncoder())
+    assert dear_small.decide(ask(target_accuracy=0.3)).action == DEAR
+
+
+def test_exploration_frequencies_match_the_logged_propensities(bundle):
+    controller = Controller(bundle, prices={}, epsilon=0.6, seed=3, encoder=PlainEncoder())
+    decisions = [controller.decide(ask(target_accuracy=0.4)) for _ in range(1500)]
+    for action in ACTIONS:
+        chosen = [decision for decision in decisions if decision.action == action]
+        assert len({decision.propensity for decision in chosen}) == 1
+        assert len(chosen) / len(decisions) == pytest.approx(chosen[0].propensity, abs=0.05)
+        assert all(decision.explored == (action != CHEAP) for decision in chosen)
+
+
+def test_exploration_keeps_to_the_cap_and_to_the_request(bundle):
+    controller = Controller(bundle, prices={}, epsilon=1.0, encoder=PlainEncoder())
+    assert {controller.decide(ask(target_accuracy=0.4, max_tokens_total=100)).action for _ in range(50)} == {CHEAP}
+    assert {controller.decide(ask(target_accuracy=0.4, explore=False)).propensity for _ in range(20)} == {1.0}
+
+
+@given(st.text(st.characters()))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_makes_a_decision_fail(controller, text):
+    assert controller.decide(ask(text)).action in ACTIONS
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "\ud800", "", "\0"])
+def test_odd_texts_are_decided(controller, text):
+    assert controller.decide(ask(text)).action in ACTIONS
+
+
+def test_explanation_names_features_predictions_frontier_and_rule(controller):
+    said = controller.explain(ask(target_accuracy=0.93))
+    assert said["action"] == controller.decide(ask(target_accuracy=0.93)).action
+    assert said["rule"] == "average"
+    assert said["multiplier_usd"] > 0
+    assert [entry["action"] for entry in said["predictions"]] == list(ACTIONS)
+    assert set(said["frontier"]) <= set(ACTIONS)
+    assert "numbers" in said["features"]
+    json.dumps(said)
+
+
+def test_fallback_takes_the_first_action_whose_model_is_up():
+    fallback = FallbackController([Action.parse(DEAR), Action.parse(CHEAP)])
+    assert fallback.decide(ask()).action == DEAR
+    decision = fallback.decide(ask(), models=frozenset({"small"}))
+    assert (decision.action, decision.bundle, decision.degraded) == (CHEAP, "none", "no_bundle")
+    assert fallback.explain(ask())["action"] == DEAR
+    assert fallback.decide(ask(strict=True), forced=Action.parse(CHEAP)).action == CHEAP
+
+
+def test_fallback_promises_nothing():
+    fallback = FallbackController([Action.parse(CHEAP)])
+    assert not fallback.decide(ask(target_accuracy=0.5)).feasible
+    with pytest.raises(InfeasibleError, match="no bundle"):
+        fallback.decide(ask(strict=True))
+    with pytest.raises(InfeasibleError, match="is up"):
+        fallback.decide(ask(), models=frozenset({"large"}))
+    with pytest.raises(InfeasibleError, match="no action"):
+        FallbackController([])
+
+
+def test_switches_of_tier_and_request_combine_to_the_stricter():
+    both = merged(Constraints(strict=True, explore=False, deadline_s=2.0), Constraints(high_stakes=True, deadline_s=1.0))
+    assert both == Constraints(strict=True, explore=False, high_stakes=True, deadline_s=1.0)

@@ -1,0 +1,53 @@
+"""Features: named, finite, and cheap on any text."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat.router.features import MAX_CHARACTERS, STATISTICS, feature_names, feature_rows, text_statistics
+
+
+def statistic(text: str, name: str) -> float:
+    return float(text_statistics(text)[STATISTICS.index(name)])
+
+
+@given(st.text(st.characters()))
+def test_every_text_has_finite_statistics(text):
+    row = text_statistics(text)
+    assert row.shape == (len(STATISTICS),)
+    assert np.isfinite(row).all()
+
+
+def test_numbers_are_counted_and_measured():
+    text = "What is 345 + 98?"
+    assert statistic(text, "numbers") == pytest.approx(np.log1p(2))
+    assert statistic(text, "digits_of_longest_number") == 3
+    assert statistic(text, "digits_of_second_number") == 2
+    assert statistic(text, "asks_what") == 1
+    assert statistic(text, "operator_+") == pytest.approx(np.log1p(1))
+
+
+def test_choices_and_foreign_letters_are_seen():
+    assert statistic("Pick:\nA) one\nB) two", "choices") == pytest.approx(np.log1p(2))
+    assert statistic("día", "non_ascii_share") == pytest.approx(1 / 3)
+
+
+def test_rows_join_embedding_and_statistics_in_the_order_of_their_names():
+    rows = feature_rows(np.ones((2, 3), np.float32), ["a", "b"])
+    assert rows.shape == (2, len(feature_names(3)))
+    assert feature_names(3)[:3] == ("embedding_0", "embedding_1", "embedding_2")
+    assert feature_rows(np.zeros((0, 3), np.float32), []).shape == (0, len(feature_names(3)))
+
+
+@pytest.mark.parametrize("text", ["9" * 10_000_000, " " * 10_000_000, "a\n(" * 3_000_000, "1," * 4_000_000])
+def test_hostile_texts_cost_no_more_than_long_ones(text):
+    start = time.perf_counter()
+    row = text_statistics(text)
+    # Bounded by the cut, not by the text: seconds would mean a quadratic or uncut path.
+    assert time.perf_counter() - start < 2.0
+    np.testing.assert_array_equal(row, text_statistics(text[:MAX_CHARACTERS]))
