@@ -15,6 +15,7 @@ from rheostat.data.schema import AnswerKind
 TAIL_CHARS = 4_000
 STATED_CHARS = 300  # how far behind "the answer is" an answer may reach
 STATED_TRIES = 16  # how many of the last markers are tried
+MAX_NUMBER_CHARS = 400  # longer ones are noise, and Python refuses to spell integers of more than 4,300 digits
 SHORT_CHARS = 80  # a text reply no longer than this is an answer as a whole
 
 _MARKER = re.compile(r"(?P<box>\\boxed\s?\{)|####|\banswer\s?(?:is|are|:|=)[ \t]*:?", re.IGNORECASE)
@@ -30,10 +31,12 @@ _LEADING_LETTER = re.compile(
 _LATEX = (
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[,;!: ]|\\left|\\right|\*\*|__|`"), ""),
-    (re.compile(r"\\([$%{}])"), r"\1"),
+    (re.compile(r"\\[,;!: ]|\\left|\\right|\\?\$|`"), ""),
+    (re.compile(r"\\([%{}])"), r"\1"),
+    (re.compile(r"\*{2,}|_{2,}"), ""),
 )
 _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
+_QUOTES = "\"'“”‘’ *"
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 _OPTION_A = re.compile(r"\([Aa]\)|\bA[):]|^A\.", re.MULTILINE)
@@ -141,7 +144,7 @@ def _clean(text: str) -> str:
     """The text without markup; minus signs as ASCII."""
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)
-    return text.replace("−", "-").replace("$", "").strip()
+    return text.replace("−", "-").strip()
 
 
 def _first_line(text: str) -> str:
@@ -150,7 +153,7 @@ def _first_line(text: str) -> str:
 
 def _value(match: re.Match[str]) -> Fraction | None:
     numerator, _, denominator = re.sub(r"[\s,]", "", match[0]).partition("/")
-    if denominator and int(denominator) == 0:
+    if len(match[0]) > MAX_NUMBER_CHARS or (denominator and int(denominator) == 0):
         return None
     return Fraction(numerator) / int(denominator or 1)
 
@@ -161,15 +164,15 @@ def _first_number(text: str) -> Fraction | None:
     return _value(match) if match else None
 
 
-def _spell(value: Fraction) -> str:
-    """Whole, terminating decimal, or a reduced fraction: one spelling for one number."""
-    if value.denominator == 1:
-        return str(value.numerator)
+def _spell(value: Fraction) -> str | None:
+    """Whole, terminating decimal, or a reduced fraction: one spelling for one number; None for one too long to be meant."""
     places = _decimal_places(value.denominator)
-    if places is None:
-        return str(value)
-    digits = str(abs(value.numerator) * 10**places // value.denominator).zfill(places + 1)
-    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+    if places is None or places == 0:
+        spelled = str(value)
+    else:
+        digits = str(abs(value.numerator) * 10**places // value.denominator).zfill(places + 1)
+        spelled = f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+    return spelled if len(spelled) <= MAX_NUMBER_CHARS else None
 
 
 def _decimal_places(denominator: int) -> int | None:
@@ -190,8 +193,9 @@ def _read_number(text: str) -> str | None:
 def _last_number(text: str) -> str | None:
     for match in reversed(list(_NUMBER.finditer(text))):
         value = _value(match)
-        if value is not None:
-            return _spell(value)
+        spelled = None if value is None else _spell(value)
+        if spelled is not None:
+            return spelled
     return None
 
 
@@ -224,10 +228,11 @@ def _last_yesno(text: str) -> str | None:
 def _read_text(text: str) -> str | None:
     """Case, spacing, quotes, the full stop and a zero before the hour do not matter; nor do commas in a row of letters."""
     end = _SENTENCE_END.search(text)
-    bare = (text[: end.start()] if end else text).strip("\"'“”‘’ *")
-    words = _PADDED_HOUR.sub("", bare).casefold().split()
+    spaced = " ".join((text[: end.start()] if end else text).casefold().split())
+    words = spaced.lstrip(_QUOTES).rstrip(_QUOTES + ".,;!?").split()
     letters = [word.rstrip(",") for word in words]
-    return " ".join(letters if all(len(letter) == 1 for letter in letters) else words) or None
+    joined = " ".join(letters if all(len(letter) == 1 and letter.isalnum() for letter in letters) else words)
+    return _PADDED_HOUR.sub("", joined) or None
 
 
 def _last_text(text: str) -> str | None:

@@ -5,7 +5,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat.data.answers import extract, infer_kind, kind_of, normalise, number, same
@@ -92,6 +92,25 @@ def test_text_answers_keep_times_and_letters_apart(reply: str, answer: str | Non
 def test_normalising_twice_changes_nothing(kind: AnswerKind, text: str) -> None:
     once = normalise(text, kind)
     assert once is None or normalise(once, kind) == once
+
+
+PIECES = st.sampled_from(
+    ["The answer is ", "\\\\boxed{", "}", "####", "1", "23", "/", ".", ",", "e9", "-", "%", "$", "=", " ", "\\n", "(B)", "A ", "no", "x"]
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(KINDS), st.lists(PIECES, max_size=40).map("".join))
+def test_an_extracted_answer_is_already_normal_whatever_the_reply(kind: AnswerKind, reply: str) -> None:
+    answer = extract(reply, kind)
+    assert answer is None or normalise(answer, kind) == answer
+    infer_kind(reply)
+
+
+@pytest.mark.parametrize("monster", ["1/" + str(2**13_000), "9" * 3_999, "0." + "3" * 3_900, "1e99/" + "7" * 390])
+def test_a_monstrous_number_is_none_or_exact(monster: str) -> None:
+    spelled = normalise(monster, "number")
+    assert spelled is None or normalise(spelled, "number") == spelled
 
 
 @given(st.fractions(max_denominator=10_000))
