@@ -79,6 +79,7 @@ class Choice(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """One event of a streamed chat completion; a field not named here is skipped."""
 
+    id: str | None = None
     choices: list[Choice] = []
     usage: Usage | None = None
     error: Any = None

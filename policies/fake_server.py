@@ -57,6 +57,7 @@ class FakeServer:
         faults: what calls do, in turn and again from the start.
         token_s: seconds for a token of every sample.
         drip_s: seconds between two bytes of a dripping call.
+        aborts: whether a call can be aborted by its id, as with vLLM's `--enable-scale-out`.
 
     `generated_tokens` is the engine's counter; `running` the calls in progress.
     """
@@ -69,6 +70,7 @@ class FakeServer:
         faults: Sequence[ServerFault] = ("ok",),
         token_s: float = 0.0,
         drip_s: float = 0.05,
+        aborts: bool = True,
     ) -> None:
         self.models = tuple(models)
         self.model = model or FakeModel()
@@ -78,9 +80,12 @@ class FakeServer:
         self.generated_tokens = 0
         self.prompt_tokens = 0
         self.running = 0
+        self.aborts = aborts
+        self.aborted: dict[str, asyncio.Event] = {}
         self.bodies: list[dict[str, Any]] = []
         self.app = web.Application(client_max_size=32 * 1024 * 1024)
         self.app.router.add_post("/v1/chat/completions", self._chat)
+        self.app.router.add_post("/inference/v1/abort_requests", self._abort)
         self.app.router.add_get("/v1/models", self._models)
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/metrics", self._metrics)
@@ -90,6 +95,14 @@ class FakeServer:
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    async def _abort(self, request: web.Request) -> web.Response:
+        if not self.aborts:
+            return _error(403, "Scale-out endpoints are disabled.")
+        for call_id in (await request.json())["request_ids"]:
+            if call_id in self.aborted:
+                self.aborted[call_id].set()
+        return web.Response()
 
     async def _metrics(self, _: web.Request) -> web.Response:
         label = f'{{engine="0",model_name="{self.models[0] if self.models else "any"}"}}'
@@ -112,12 +125,14 @@ class FakeServer:
             return REFUSALS[fault]()
         if fault == "silent":
             await asyncio.Event().wait()
+        call = _ServedCall(self, body, fault)
         self.running += 1
+        self.aborted[call.call_id] = call.aborted
         try:
-            call = _ServedCall(self, body, fault)
             return await call.stream(request) if body.get("stream") else call.whole()
         finally:
             self.running -= 1
+            del self.aborted[call.call_id]
 
 
 class _ServedCall:
@@ -127,6 +142,8 @@ class _ServedCall:
         self._server = server
         self._body = body
         self._fault = fault
+        self.call_id = f"chatcmpl-{len(server.bodies)}"
+        self.aborted = asyncio.Event()
         question = question_of(body["messages"])
         self._prompt = len(question.split())
         server.prompt_tokens += self._prompt
@@ -134,6 +151,7 @@ class _ServedCall:
         # Greedy decoding does not see the seed.
         greedy = body.get("temperature") == 0
         seeds = [0 if greedy else (body.get("seed") or 0) + index for index in range(body.get("n") or 1)]
+        self._said = [0] * len(seeds)
         self._spoken = [server.model.speak(question, seed, max_tokens) for seed in seeds]
 
     def whole(self) -> web.Response:
@@ -155,16 +173,25 @@ class _ServedCall:
             if at == longest // 2 and await self._goes_wrong(request, response):
                 return response
             await asyncio.sleep(self._server.token_s)
+            if self.aborted.is_set():
+                break
             for index, spoken in enumerate(self._spoken):
                 if at < len(spoken.words) and not self._stuck(index, at):
                     await self._send(response, self._word(index, spoken, at))
         if self._fault == "hang_one":
-            await asyncio.Event().wait()
-        if self._fault != "no_usage":
-            total = sum(len(spoken.words) for spoken in self._spoken)
-            await self._send(response, {"choices": [], "usage": self._usage(total)})
-        await self._write(response, b"data: [DONE]\n\n")
+            await self.aborted.wait()
+        await self._end(response)
         return response
+
+    async def _end(self, response: web.StreamResponse) -> None:
+        """Close samples that an abort cut off, then give the total and the end."""
+        for index, spoken in enumerate(self._spoken):
+            if self._said[index] < len(spoken.words):
+                choice = {"index": index, "delta": {}, "finish_reason": "abort"}
+                await self._send(response, {"choices": [choice], "usage": self._usage(self._said[index])})
+        if self._fault != "no_usage":
+            await self._send(response, {"choices": [], "usage": self._usage(sum(self._said))})
+        await self._write(response, b"data: [DONE]\n\n")
 
     def _stuck(self, index: int, at: int) -> bool:
         last = index == len(self._spoken) - 1
@@ -172,6 +199,7 @@ class _ServedCall:
 
     def _word(self, index: int, spoken: Spoken, at: int) -> Event:
         self._server.generated_tokens += 1
+        self._said[index] += 1
         finish_reason = spoken.finish_reason if at == len(spoken.words) - 1 else None
         choice: Event = {
             "index": index,
@@ -180,7 +208,7 @@ class _ServedCall:
         }
         if self._body.get("logprobs"):
             choice["logprobs"] = {"content": [{"token": spoken.words[at], "logprob": spoken.mean_logprob}]}
-        event: Event = {"object": "chat.completion.chunk", "choices": [choice]}
+        event: Event = {"id": self.call_id, "object": "chat.completion.chunk", "choices": [choice]}
         return event if self._fault == "no_usage" else event | {"usage": self._usage(at + 1)}
 
     def _usage(self, completion_tokens: int) -> Event:
@@ -208,7 +236,7 @@ class _ServedCall:
     async def _goes_wrong(self, request: web.Request, response: web.StreamResponse) -> bool:
         """Do what the fault does half way; whether that was the end of it."""
         if self._fault == "hang":
-            await asyncio.Event().wait()
+            await self.aborted.wait()
         if self._fault == "reset" and request.transport is not None:
             request.transport.abort()
         broken = {

@@ -18,6 +18,7 @@ from rheostat.policies.chunks import Choice, Chunk, Function, ToolCall, Usage, d
 from rheostat.policies.sse import Event, SseParser
 
 DONE = b"[DONE]"
+ABORTED = "abort"  # the engine's finish reason of a sample that was stopped from outside
 
 
 class Sample:
@@ -82,6 +83,8 @@ class Sample:
 class Reply:
     """Feeds on the bytes of one streamed call; books it at the end.
 
+    `done` tells that the stream came to its end, `call_id` is the server's name for the call.
+
     Args:
         request: what was asked.
         backend: the name of the server, for errors.
@@ -89,6 +92,7 @@ class Reply:
 
     def __init__(self, request: GenerateRequest, backend: str) -> None:
         self.done = False
+        self.call_id: str | None = None
         self._request = request
         self._backend = backend
         self._events = SseParser(backend)
@@ -170,7 +174,7 @@ class Reply:
         return sum(s.reasoning_tokens for s in self._samples.values())
 
     def _finished(self) -> list[tuple[int, Sample]]:
-        return [(index, sample) for index, sample in sorted(self._samples.items()) if sample.finish_reason]
+        return [(index, sample) for index, sample in sorted(self._samples.items()) if sample.finish_reason not in (None, ABORTED)]
 
     def _event(self, event: Event) -> None:
         if event.data.strip() == DONE:
@@ -185,6 +189,7 @@ class Reply:
         self._chunk(chunk)
 
     def _chunk(self, chunk: Chunk) -> None:
+        self.call_id = self.call_id or chunk.id
         for choice in chunk.choices:
             if not 0 <= choice.index < self._request.n:
                 raise self._failed(f"sent a sample {choice.index} of {self._request.n} asked for")

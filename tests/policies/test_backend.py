@@ -202,17 +202,46 @@ async def test_at_the_deadline_a_wave_gives_the_samples_that_are_complete():
     assert result.ledger.generated == server.generated_tokens
 
 
-async def test_a_cancelled_call_is_closed_and_booked_as_wasted():
+async def test_a_cancelled_call_is_billed_to_the_last_token_where_the_engine_takes_aborts():
     meter = Meter(9999)
-    async with serving("hang") as (server, backend):
-        task = asyncio.create_task(backend.generate(request(n=3), meter))
-        await until(lambda: server.generated_tokens > 0)
+    async with serving(token_s=0.001, model=FakeModel(tokens=(150, 200))) as (server, backend):
+        task = asyncio.create_task(backend.generate(request(n=8), meter))
+        await until(lambda: server.generated_tokens > 40)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await until(lambda: server.running == 0)
     assert [a.status for a in meter.attempts] == ["cancelled"]
+    assert meter.ledger.wasted == server.generated_tokens < 8 * 150
+
+
+async def test_where_the_engine_takes_no_aborts_a_cancelled_call_is_closed_and_billed_for_what_was_seen():
+    meter = Meter(9999)
+    async with serving("hang", aborts=False) as (server, backend):
+        for _ in range(2):
+            before = server.generated_tokens
+            task = asyncio.create_task(backend.generate(request(n=3), meter))
+            await until(lambda before=before: server.generated_tokens > before)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: server.running == 0)
+    assert [a.status for a in meter.attempts] == ["cancelled", "cancelled"]
     assert meter.ledger.generated == meter.ledger.wasted <= server.generated_tokens
+
+
+async def test_a_second_cancel_while_settling_still_books_once(monkeypatch):
+    meter = Meter(9999)
+    async with serving("hang") as (server, backend):
+        monkeypatch.setattr(backend, "_settle", lambda *_: asyncio.Event().wait())
+        task = asyncio.create_task(backend.generate(request(n=3), meter))
+        await until(lambda: server.generated_tokens > 0)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [a.status for a in meter.attempts] == ["cancelled"]
 
 
 async def test_a_call_cancelled_before_the_first_byte_is_booked_once():
