@@ -1,8 +1,7 @@
 """Collecting a log: every sampler over every task, on any number of backends, into the store.
 
-Each backend takes its next call when it has room, so faster ones do more. What is in the store is not asked for again;
-what came is there after a kill, bar at most one group commit. A call that fails is tried again, elsewhere if another
-backend is free, and recorded as a failure in the end: nothing is dropped silently.
+What is in the store is not asked for again; what came is there after a kill, bar at most one group commit. A call that
+fails is tried again and recorded as a failure in the end: nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rheostat.data.answers import extract
-from rheostat.data.errors import ConfigError, StoreError, UpstreamError
+from rheostat.data.errors import ConfigError, StoreError
 from rheostat.data.ledger import Ledger
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.samples import KEY, samples_frame, write_samples
@@ -28,8 +26,9 @@ from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
 from rheostat.data.tasks import load_tasks
 from rheostat.data.verifiers import verifier_of
-from rheostat.policies.base import Backend, Completion
+from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
 from rheostat.training.bulk import BulkBackend
+from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
 
 if TYPE_CHECKING:
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 128
 CHUNK = 32
-MAX_TRIES = 5
-BACKOFF_S = 0.5
-MAX_BACKOFF_S = 20.0
 FLUSH_TIMEOUT_S = 60.0
 EXPORT_PAGE = 20_000
 
@@ -115,13 +111,16 @@ async def collect(
     on_progress: OnProgress | None = None,
     seed: int = 0,
     backoff_s: float = BACKOFF_S,
+    patience_s: float = PATIENCE_S,
 ) -> Collected:
     """Draw the samples that the store does not have yet.
 
     Args:
         backends: the servers of each model; closed at the end.
         concurrency: samples in flight on each backend.
-        backoff_s: the pause of a backend after a first failure; doubles with each in a row.
+        backoff_s: the pause of a backend after a first failure; doubles until something succeeds.
+        patience_s: seconds of nothing but failures after which a backend is left; the samples of a model that has no
+            other are reported as failed.
 
     Raises:
         ConfigError: a sampler's model has no backend.
@@ -131,15 +130,39 @@ async def collect(
     store = OutcomeStore(store_path)
     try:
         todo = list(jobs(tasks, samplers, store.sample_keys(), chunk=min(CHUNK, concurrency)))
-        run = _Run(store, todo, concurrency=concurrency, on_progress=on_progress, seed=seed, backoff_s=backoff_s)
-        await run.over(backends)
+        total = sum(job.n for job in todo)
+        run = _Run(store, total, on_progress=on_progress, seed=seed)
+        pools = [
+            Pool(
+                run,
+                replicas,
+                (job for job in todo if job.sampler.model == model),
+                room=concurrency,
+                backoff_s=backoff_s,
+                patience_s=patience_s,
+            )
+            for model, replicas in backends.items()
+        ]
+        await _work_off(pools)
         _confirm(store)
-        wanted = len(tasks) * sum(sampler.k for sampler in samplers)
-        return run.collected(skipped=wanted - run.total)
+        return run.collected(skipped=len(tasks) * sum(sampler.k for sampler in samplers) - total)
     finally:
         for backend in itertools.chain.from_iterable(backends.values()):
             await backend.close()
         store.close()
+
+
+async def _work_off(pools: Sequence[Pool]) -> None:
+    """All pools at once; of what went wrong the first error is the one to tell."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for pool in pools:
+                group.create_task(pool.run())
+    except ExceptionGroup as together:
+        error: Exception = together
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 def _confirm(store: OutcomeStore) -> None:
@@ -159,18 +182,13 @@ def _check_models(samplers: Iterable[Sampler], backends: Mapping[str, Sequence[B
 
 
 class _Run:
-    """The state of one collection: queues by model, counts, failures, and the ledger of all calls (a Booking)."""
+    """The state of one collection: counts, failures, and the ledger of all calls (the lanes' Work)."""
 
-    def __init__(
-        self, store: OutcomeStore, todo: Sequence[Job], *, concurrency: int, on_progress: OnProgress | None, seed: int, backoff_s: float
-    ) -> None:
-        self.total = sum(job.n for job in todo)
+    def __init__(self, store: OutcomeStore, total: int, *, on_progress: OnProgress | None, seed: int) -> None:
         self._store = store
-        self._todo = todo
-        self._concurrency = concurrency
+        self._total = total
         self._on_progress = on_progress
         self._seed = seed
-        self._backoff_s = backoff_s
         self._started = time.perf_counter()
         self._ledger = Ledger()
         self._estimated = self._done = self._failed = 0
@@ -181,66 +199,25 @@ class _Run:
         self._ledger = self._ledger + attempt.ledger
         self._estimated += attempt.ledger.generated if attempt.estimated else 0
 
-    def collected(self, *, skipped: int) -> Collected:
-        """The summary."""
-        return Collected(
-            stored=self._done,
-            skipped=skipped,
-            failures=tuple(self._failures),
-            ledger=self._ledger,
-            estimated=self._estimated,
-            elapsed_s=time.perf_counter() - self._started,
-        )
+    def request(self, job: Job) -> GenerateRequest:
+        """The call of a job."""
+        return job.sampler.request(job.query, job.start, job.n, self._seed)
 
-    async def over(self, backends: Mapping[str, Sequence[Backend]]) -> None:
-        """Work all queues off; the first error that is not a backend's ends it and cancels the calls in flight."""
-        queues: dict[str, asyncio.Queue[Job]] = {model: asyncio.Queue() for model in backends}
-        for job in self._todo:
-            queues[job.sampler.model].put_nowait(job)
-        try:
-            async with asyncio.TaskGroup() as group:
-                lanes = [
-                    group.create_task(_Lane(self, group, backend, queues[model], self._concurrency).drive())
-                    for model, replicas in backends.items()
-                    for backend in replicas
-                ]
-                for queue in queues.values():
-                    await queue.join()
-                for lane in lanes:
-                    lane.cancel()
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-
-    async def attempt(self, backend: Backend, job: Job) -> Job | None:
-        """Make one call. Returns the job to try again, or None when it is settled."""
-        try:
-            generation = await backend.generate(job.sampler.request(job.query, job.start, job.n, self._seed), self)
-        except UpstreamError as error:
-            if error.retryable and job.tries + 1 < MAX_TRIES:
-                return msgspec.structs.replace(job, tries=job.tries + 1)
-            self._give_up(job, str(error))
-        else:
-            self._keep(job, generation.completions, generation.attempt)
-        self._report()
-        return None
-
-    def pause_s(self, failures_in_row: int) -> float:
-        """How long a backend that just failed is left alone: doubling, bounded, with jitter."""
-        return min(MAX_BACKOFF_S, self._backoff_s * 2.0 ** (failures_in_row - 1)) * random.uniform(0.5, 1.0)
-
-    def _keep(self, job: Job, completions: Sequence[Completion], attempt: Attempt) -> None:
-        for completion in completions:
-            if not self._store.put(_sample(job, completion, attempt)):
+    def keep(self, job: Job, generation: Generation) -> None:
+        """Store and count what a call brought."""
+        came = len(generation.completions)
+        for completion in generation.completions:
+            if not self._store.put(_sample(job, completion, generation.attempt)):
                 raise StoreError(f"{self._store.path}: samples are not being written: free some disk or fix its permissions, and run again")
         if not self._store.healthy:
             raise StoreError(f"{self._store.path}: the disk does not take samples: free some space or fix its permissions, and run again")
-        self._done += len(completions)
-        if len(completions) < job.n:
-            self._give_up(
-                msgspec.structs.replace(job, start=job.start + len(completions), n=job.n - len(completions)), "sent too few samples"
-            )
+        self._done += came
+        if came < job.n:
+            self.give_up(msgspec.structs.replace(job, start=job.start + came, n=job.n - came), "the backend sent too few samples")
+        self._report()
 
-    def _give_up(self, job: Job, error: str) -> None:
+    def give_up(self, job: Job, error: str) -> None:
+        """Count and remember samples that will be missing."""
         self._failed += job.n
         self._failures.append(
             Failure(
@@ -253,46 +230,24 @@ class _Run:
                 error=error,
             )
         )
+        self._report()
+
+    def collected(self, *, skipped: int) -> Collected:
+        """The summary."""
+        return Collected(
+            stored=self._done,
+            skipped=skipped,
+            failures=tuple(self._failures),
+            ledger=self._ledger,
+            estimated=self._estimated,
+            elapsed_s=time.perf_counter() - self._started,
+        )
 
     def _report(self) -> None:
         if self._on_progress is not None:
             elapsed = time.perf_counter() - self._started
             tokens = self._ledger.generated
-            self._on_progress(Progress(done=self._done, failed=self._failed, total=self.total, tokens=tokens, elapsed_s=elapsed))
-
-
-class _Lane:
-    """One backend's share of its model's queue: at most `room` samples in flight, and a pause after failures."""
-
-    def __init__(self, run: _Run, group: asyncio.TaskGroup, backend: Backend, queue: asyncio.Queue[Job], room: int) -> None:
-        self._run = run
-        self._group = group
-        self._backend = backend
-        self._queue = queue
-        self._room = room
-        self._freed = asyncio.Event()
-        self._failures_in_row = 0
-
-    async def drive(self) -> None:
-        """Start calls as there is room, until cancelled."""
-        while True:
-            if self._failures_in_row:
-                await asyncio.sleep(self._run.pause_s(self._failures_in_row))
-            job = await self._queue.get()
-            while self._room < job.n:
-                self._freed.clear()
-                await self._freed.wait()
-            self._room -= job.n
-            self._group.create_task(self._call(job))
-
-    async def _call(self, job: Job) -> None:
-        again = await self._run.attempt(self._backend, job)
-        self._failures_in_row = self._failures_in_row + 1 if again else 0
-        if again:
-            self._queue.put_nowait(again)
-        self._room += job.n
-        self._freed.set()
-        self._queue.task_done()
+            self._on_progress(Progress(done=self._done, failed=self._failed, total=self._total, tokens=tokens, elapsed_s=elapsed))
 
 
 def export(store_path: Path, path: Path) -> int:

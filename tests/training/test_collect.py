@@ -113,6 +113,13 @@ async def test_a_call_that_always_fails_is_given_up_and_reported(tmp_path):
     assert "dead" in summary(collected)
 
 
+async def test_a_model_whose_backends_only_fail_is_left_and_all_its_samples_are_reported(tmp_path):
+    dead = [Scripted(lambda request, call: UpstreamError("dead", backend="b", retryable=True)) for _ in range(2)]
+    collected = await run(tmp_path / "s.db", dead, [COT], concurrency=5, patience_s=0.0)
+    assert sum(failure.n for failure in collected.failures) == 30
+    assert sum(len(backend.asked) for backend in dead) < 6
+
+
 async def test_a_refusal_is_not_tried_again(tmp_path):
     strict = Scripted(lambda request, call: UpstreamError("too long", backend="b", status=400))
     collected = await run(tmp_path / "s.db", [strict], [COT])
@@ -140,6 +147,14 @@ async def test_the_same_seed_asks_the_same_and_another_seed_does_not(tmp_path):
         asked.append({request.seed for request in backend.asked})
     assert asked[0] == asked[1]
     assert asked[0].isdisjoint(asked[2])
+
+
+async def test_a_capable_backend_of_one_model_is_not_held_up_by_a_dead_one_of_another(tmp_path):
+    dead = Scripted(lambda request, call: UpstreamError("dead", backend="b", retryable=True))
+    other = Sampler(model="other", strategy="cot", temperature=0.8, k=5, max_tokens=16)
+    backends = {"m": [Scripted()], "other": [dead]}
+    collected = await collect(TASKS, [COT, other], backends, tmp_path / "s.db", backoff_s=0.0, patience_s=0.0)
+    assert (collected.stored, {failure.model for failure in collected.failures}) == (30, {"other"})
 
 
 async def test_progress_counts_up_to_the_total(tmp_path):
@@ -174,6 +189,23 @@ async def test_a_store_that_takes_no_samples_stops_the_run(tmp_path, monkeypatch
     with pytest.raises(StoreError, match="free some disk"):
         await run(tmp_path / "s.db", [backend], concurrency=5)
     assert len(backend.asked) < 6
+
+
+@pytest.mark.parametrize(("what", "value"), [("healthy", property(lambda self: False)), ("flush", lambda self, timeout_s: False)])
+async def test_samples_that_do_not_reach_the_disk_are_an_error(tmp_path, monkeypatch, what, value):
+    from rheostat.data.store import OutcomeStore
+
+    monkeypatch.setattr(OutcomeStore, what, value)
+    with pytest.raises(StoreError, match=r"free some|run again"):
+        await run(tmp_path / "s.db", [Scripted()])
+
+
+def test_a_long_log_is_exported_page_by_page(tmp_path, monkeypatch):
+    from rheostat.training import collect as module
+
+    collect_now(TASKS, [COT], {"m": [Scripted()]}, tmp_path / "s.db")
+    monkeypatch.setattr(module, "EXPORT_PAGE", 7)
+    assert export(tmp_path / "s.db", tmp_path / "log.parquet") == 30
 
 
 def test_two_exports_of_equal_samples_are_equal_files(tmp_path):
