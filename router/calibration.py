@@ -17,6 +17,11 @@ _BAND_BINS = 12
 _Z_95 = 1.959963984540054
 
 
+def clamp(values: Array, low: float, high: float) -> Array:
+    """Values within [low, high]. A quarter of the time np.clip takes on the small arrays of one decision."""
+    return np.asarray(np.minimum(np.maximum(values, low), high))
+
+
 def sigmoid(logit: Array) -> Array:
     """1 / (1 + exp(-logit)), without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logit)))
@@ -24,7 +29,7 @@ def sigmoid(logit: Array) -> Array:
 
 def logit(p: Array) -> Array:
     """log(p / (1 - p)) of probabilities clipped into [P_MIN, 1 - P_MIN]."""
-    clipped = np.clip(p, P_MIN, 1 - P_MIN)
+    clipped = clamp(p, P_MIN, 1 - P_MIN)
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
@@ -68,11 +73,11 @@ class ErrorBand:
 
     def low(self, p: Array) -> Array:
         """Lower 95% bound of the mean reward at predictions p."""
-        return np.asarray(np.clip(p - np.interp(p, self.center, self.below), 0.0, 1.0))
+        return clamp(p - np.interp(p, self.center, self.below), 0.0, 1.0)
 
     def high(self, p: Array) -> Array:
         """Upper 95% bound of the mean reward at predictions p."""
-        return np.asarray(np.clip(p + np.interp(p, self.center, self.above), 0.0, 1.0))
+        return clamp(p + np.interp(p, self.center, self.above), 0.0, 1.0)
 
 
 def fit_platt(logits: Array, reward: Array, weight: Array, *, ridge: float = 20.0, steps: int = 25) -> Platt:

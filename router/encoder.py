@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -102,9 +103,10 @@ class StaticEncoder:
         tokens = self._tokenizer.encode(_readable(text), add_special_tokens=False).ids
         if not tokens:
             return _unit(self.dimension)
-        mean = self._table[tokens].mean(axis=0)
-        norm = float(np.sqrt(mean @ mean))
-        return mean / np.float32(norm) if norm > 0 else _unit(self.dimension)
+        # The sum has the direction of the mean.
+        total = np.add.reduce(self._table[tokens], axis=0)
+        norm = math.sqrt(float(total @ total))
+        return total / np.float32(norm) if norm > 0 else _unit(self.dimension)
 
 
 class SentenceEncoder:

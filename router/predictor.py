@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rheostat.data.errors import BundleError
 from rheostat.data.ledger import TOKENS_PER_PRICE_UNIT
 from rheostat.router.base import Array, FeatureRow, Prediction
-from rheostat.router.calibration import Calibrator, ErrorBand
+from rheostat.router.calibration import Calibrator, ErrorBand, clamp
 
 if TYPE_CHECKING:
     import lightgbm
@@ -49,12 +49,12 @@ class Linear:
 
     def raw(self, features: FeatureRow) -> Array:
         """(n, a) values. Standardised features are clipped at 6 sigma, so that no odd text runs away."""
-        standard = np.clip((features - self.mean) / self.scale, -6.0, 6.0)
+        standard = clamp((features - self.mean) / self.scale, -6.0, 6.0)
         return np.asarray(standard @ self.weights + self.bias)
 
     def logits(self, features: FeatureRow) -> Array:
         """(n, a) logits within +-LOGIT_LIMIT."""
-        return np.clip(self.raw(features), -LOGIT_LIMIT, LOGIT_LIMIT)
+        return clamp(self.raw(features), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Boosted:
     def logits(self, features: FeatureRow) -> Array:
         """(n, a) logits within +-LOGIT_LIMIT, from one call of LightGBM."""
         raw = self.booster.predict(self.rows(features), raw_score=True, num_threads=1)
-        return np.clip(np.asarray(raw).reshape(len(features), -1), -LOGIT_LIMIT, LOGIT_LIMIT)
+        return clamp(np.asarray(raw).reshape(len(features), -1), -LOGIT_LIMIT, LOGIT_LIMIT)
 
     @cached_property
     def booster(self) -> lightgbm.Booster:
@@ -120,11 +120,11 @@ class CostHead:
 
     def tokens(self, features: FeatureRow) -> Array:
         """(n, a) expected generated tokens."""
-        return np.asarray(np.expm1(np.clip(self.log_tokens.raw(features), 0.0, 16.0)) * self.tokens_factor)
+        return np.asarray(np.expm1(clamp(self.log_tokens.raw(features), 0.0, 16.0)) * self.tokens_factor)
 
     def latency_s(self, features: FeatureRow) -> Array:
         """(n, a) expected seconds."""
-        return np.asarray(np.expm1(np.clip(self.log_latency.raw(features), 0.0, 12.0)) * self.latency_factor)
+        return np.asarray(np.expm1(clamp(self.log_latency.raw(features), 0.0, 12.0)) * self.latency_factor)
 
     def prompt_tokens(self, n_characters: Array) -> Array:
         """Expected prompt tokens of texts of that length."""

@@ -64,7 +64,7 @@ def choose_rows(p_correct: Array, cost: Array, multiplier: float) -> npt.NDArray
     return np.asarray(np.where(tied, cost, np.inf).argmin(axis=1), dtype=np.intp)
 
 
-def multiplier_grid(cost: Array, size: int = 61) -> Array:
+def multiplier_grid(cost: Array, size: int = 121) -> Array:
     """(size,) multipliers from `take the cheapest` to `take the most accurate`, evenly spaced in the logarithm.
 
     The first is 0. Ratios of a cost difference to an accuracy difference lie between the cheapest action's cost over 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -214,20 +214,16 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
         shuffled: a router fitted on shuffled labels, on the test queries: a control that must gain nothing.
         facts: about the fit.
     """
-    truth, boot = judged.truth, Bootstrap(len(test), seed=facts.seed)
+    truth, boot, names = judged.truth, Bootstrap(len(test), seed=facts.seed), list(test.actions)
     path = MultiplierPath.of(calibration.p_correct, calibration.cost_usd, calibration.truth.reward)
     best = baselines.best_fixed(calibration.truth)
-    scale = float(calibration.truth.cost_usd[:, best].mean())
-    names = list(test.actions)
-    router = baselines.average_rule(judged.p_correct, judged.cost_usd, truth, path.multiplier)
-    utility = baselines.policy_utility(judged.p_correct, judged.cost_usd, truth, scale_usd=scale)
-    baseline = baselines.fixed_utility(calibration.truth, truth, scale_usd=scale)
-    control = baselines.policy_utility(shuffled.p_correct, shuffled.cost_usd, truth, scale_usd=scale)
-    gain = boot.interval(utility - baseline)
+    utilities = _utilities(judged, calibration, shuffled, best)
+    gain = boot.interval(utilities.router - utilities.best_fixed)
+    over_shuffled = boot.interval(utilities.router - utilities.shuffled)
+    router = _along(judged, truth, path)
     comparison = compare(router, path, calibration, truth, best, names, boot)
-    over_control = boot.interval(utility - control)
-    route = gain.low > 0 and over_control.low > 0
-    weight = np.ones_like(truth.reward)
+    route = gain.low > 0 and over_shuffled.low > 0
+    everything = np.ones_like(truth.reward)
     return Evaluation(
         bundle=facts.version,
         actions=names,
@@ -243,21 +239,40 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
         targets=target_points(router, path, names, boot),
         mixture=[(float(cost), float(tokens), float(accuracy)) for cost, tokens, accuracy in baselines.mixture_hull(truth)],
         oracle=points(baselines.oracle(truth, path.multiplier), names, boot, multipliers=path.multiplier),
-        shuffled=points(
-            baselines.average_rule(shuffled.p_correct, shuffled.cost_usd, truth, path.multiplier), names, boot, multipliers=path.multiplier
-        ),
+        shuffled=points(_along(shuffled, truth, path), names, boot, multipliers=path.multiplier),
         at_best_fixed=comparison,
         utility_gain=gain,
-        gain_over_shuffled=over_control,
+        gain_over_shuffled=over_shuffled,
         verdict="route" if route else "do not route",
-        reason=_reason(route, gain, over_control, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
+        reason=_reason(route, gain, over_shuffled, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
         families=_families(test, router, _multiplier_index(path, comparison.point.multiplier_usd), best, names),
-        reliability=reliability(judged.p_correct, truth.reward, weight),
-        calibration_error=calibration_error(judged.p_correct, truth.reward, weight),
-        utility_scale_usd=scale,
-        utility_router=utility.tolist(),
-        utility_best_fixed=baseline.tolist(),
+        reliability=reliability(judged.p_correct, truth.reward, everything),
+        calibration_error=calibration_error(judged.p_correct, truth.reward, everything),
+        utility_scale_usd=utilities.scale_usd,
+        utility_router=utilities.router.tolist(),
+        utility_best_fixed=utilities.best_fixed.tolist(),
     )
+
+
+class _Utilities(NamedTuple):
+    """Per-query utilities on the test queries, each (n,), and the scale they share."""
+
+    router: Array
+    shuffled: Array
+    best_fixed: Array
+    scale_usd: float
+
+
+def _utilities(judged: Judged, calibration: Judged, shuffled: Judged, best: int) -> _Utilities:
+    scale = float(calibration.truth.cost_usd[:, best].mean())
+    router, control = (
+        baselines.policy_utility(each.p_correct, each.cost_usd, judged.truth, scale_usd=scale) for each in (judged, shuffled)
+    )
+    return _Utilities(router, control, baselines.fixed_utility(calibration.truth, judged.truth, scale_usd=scale), scale)
+
+
+def _along(judged: Judged, truth: Costed, path: MultiplierPath) -> Curve:
+    return baselines.average_rule(judged.p_correct, judged.cost_usd, truth, path.multiplier)
 
 
 def points(
