@@ -19,6 +19,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ ARTIFACT_FOLDER = "segment"
 MAX_ROWS = 100_000
 INTERVAL_S = 10.0
 MAX_BACKOFF_S = 120.0
+WAIT_S = 30.0
+_LOCK_POLL_S = 0.1
 _DIGEST_CHARACTERS = 36  # what MLflow keeps of a dataset's digest
 
 _log = logging.getLogger(__name__)
@@ -54,17 +57,21 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
     logged: bool
 
 
-def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS) -> list[Shipped]:
+def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS, wait_s: float = WAIT_S) -> list[Shipped]:
     """Close what is finished and ship every closed segment.
+
+    Args:
+        max_rows: of a segment.
+        wait_s: seconds to wait for another process that is shipping this store.
 
     Returns:
         The segments shipped by this call, in order.
 
     Raises:
-        StoreError: there is no store, or another process is shipping it.
+        StoreError: there is no store, or another process goes on shipping it.
         RegistryError: MLflow is away or refuses; what is closed stays in the store.
     """
-    with OutcomeReader(store_path) as store, _only_shipper(store_path):
+    with OutcomeReader(store_path) as store, _only_shipper(store_path, wait_s):
         _close_segments(store, max_rows=max_rows, min_rows=1 if is_healthy(tracking_uri) else max_rows)
         with mlflow_client(tracking_uri) as client:
             experiment = experiment_id(client, EXPERIMENT)
@@ -155,21 +162,24 @@ def _log_dataset(client: MlflowClient, run_id: str, segment: Segment) -> None:
 
 
 @contextlib.contextmanager
-def _only_shipper(store_path: Path) -> Iterator[None]:
+def _only_shipper(store_path: Path, wait_s: float) -> Iterator[None]:
     """Two shippers of one store could each log a segment before the other marks it."""
     descriptor = os.open(store_path.with_name(f"{store_path.name}.ship.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _lock(descriptor, store_path)
+        _lock(descriptor, store_path, time.monotonic() + wait_s)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, store_path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreError(f"the store {store_path} is being shipped by another process: stop it, or let it do the work") from error
+def _lock(descriptor: int, store_path: Path, deadline_s: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline_s:
+                raise StoreError(f"the store {store_path} is being shipped by another process: let it finish, or stop it") from error
+            time.sleep(_LOCK_POLL_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

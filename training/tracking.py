@@ -12,6 +12,7 @@ import io
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rheostat.data.errors import RegistryError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 HEALTH_TIMEOUT_S = 3.0
+_SQLITE = "sqlite:///"
 
 
 def is_healthy(uri: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
@@ -59,11 +61,18 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         with contextlib.suppress(MlflowException):  # another process may have made it just now
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, artifact_location=_artifact_location(client.tracking_uri)))
         experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise RegistryError(f"experiment {name!r} cannot be used: restore it in MLflow if it was deleted")
     return str(experiment.experiment_id)
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside a SQLite database; MLflow's own default is a folder where the process happens to run. A server decides itself."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "artifacts").as_uri()
 
 
 @contextlib.contextmanager

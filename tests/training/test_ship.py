@@ -100,9 +100,16 @@ def test_a_run_left_half_done_is_replaced(tracking, path):
     assert run.info.status == "FINISHED"
 
 
-def test_a_second_shipper_of_the_same_store_is_refused(tracking, path):
-    with ship._only_shipper(path), pytest.raises(StoreError, match="another process"):
-        ship_once(path, tracking.uri)
+def test_two_shippers_of_one_store_take_turns_or_the_second_says_why_not(tracking, path):
+    with ship._only_shipper(path, 0.0), pytest.raises(StoreError, match="another process"):
+        ship_once(path, tracking.uri, wait_s=0.0)
+    shipped = []
+    threads = [threading.Thread(target=lambda: shipped.extend(ship_once(path, tracking.uri))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(shipped) == len(runs_of(tracking.uri, path)) == 1
 
 
 def test_the_loop_outlives_an_absent_mlflow_and_ships_once_more_when_stopped(tracking, path):

@@ -12,11 +12,18 @@ def test_a_server_is_healthy_and_an_empty_port_is_not(tracking):
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-def test_a_database_needs_no_server(tmp_path):
+def test_a_database_needs_no_server_and_keeps_artifacts_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     uri = f"sqlite:///{tmp_path / 'm.db'}"
     assert is_healthy(uri)
     with mlflow_client(uri) as client:
-        assert experiment_id(client, "a") == experiment_id(client, "a")
+        experiment = experiment_id(client, "a")
+        assert experiment == experiment_id(client, "a")
+        with logged_run(client, experiment, tags={}) as run_id:
+            client.log_text(run_id, "x", "x.txt")
+    assert [path.name for path in (tmp_path / "artifacts").rglob("*.txt")] == ["x.txt"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_what_mlflow_refuses_is_a_registry_error_with_its_reason(tracking):
