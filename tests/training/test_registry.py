@@ -126,6 +126,18 @@ def test_a_training_that_breaks_off_is_no_finished_run(tracking, registry, bundl
     assert [run.info.status for run in found] == ["FAILED"]
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_an_embedded_database_serves_as_well_as_a_server(bundle, tmp_path, capsys):
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow' / 'm.db'}")
+    (tmp_path / "mlflow").mkdir()
+    version = registry.register(registry.log_training(Training(bundle_folder=bundle, evaluation={})))
+    registry.set_champion(version.version, "the first")
+    assert registry.champion() == registry.version(version.version)
+    folder = registry.download(version, tmp_path / "got")
+    assert (folder / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    assert capsys.readouterr().out == ""
+
+
 def test_without_a_server_the_error_comes_at_once_and_says_what_to_do():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
