@@ -52,10 +52,7 @@ class Process:
 
     def end(self):
         """Whatever state it is in."""
-        try:
-            self.stop()
-        finally:
-            self.stop(signal.SIGKILL)
+        self.stop(signal.SIGKILL)
 
 
 class Engine(Process):
@@ -112,6 +109,12 @@ class Sidecar(Process):
         except OSError:
             return False
         return True
+
+    def end(self):
+        try:
+            self.stop()
+        finally:
+            self.stop(signal.SIGKILL)
 
     def ready(self):
         return json.loads(get(f"{self.url}/readyz"))

@@ -137,3 +137,10 @@ def test_a_wrong_config_is_one_sentence(tmp_path, text, says):
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_sidecar_imports_nothing_that_only_training_needs():
+    code = "import sys, rheostat.serving.server; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=90, check=True)
+    heavy = {"mlflow", "sklearn", "polars", "pyarrow", "plotly", "torch", "transformers", "sentence_transformers", "pandas"}
+    assert not heavy & set(done.stdout.split())

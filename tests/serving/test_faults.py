@@ -90,6 +90,9 @@ async def test_no_engine_at_all_is_503_and_not_ready_once_the_breaker_opens(tmp_
         for _ in range(4):
             status, headers, _ = await post(sidecar)
             assert (status, headers["retry-after"]) == (503, "1")
+        async with aiohttp.ClientSession() as session:
+            response = await session.get(f"{sidecar.url}/readyz")
+            assert (response.status, (await response.json())["backends"]) == (503, {"pocket": False})
 
 
 async def test_another_replica_answers_for_one_that_is_down(tmp_path, engine):
@@ -110,14 +113,30 @@ async def test_another_model_answers_for_one_that_fails_and_both_decisions_are_r
         assert sorted(outcome.status for outcome in found) == ["failed", "ok"]
 
 
-@pytest.mark.parametrize("fields", [{}, {"rheostat": {"action": VOTES}}, {"model": "pocket"}])
-@pytest.mark.parametrize("fault", ["silent", "hang"])
+@pytest.mark.parametrize(
+    ("fault", "fields"),
+    [
+        ("silent", {}),
+        ("silent", {"model": "pocket"}),
+        ("silent", {"rheostat": {"action": VOTES}}),
+        ("hang", {}),
+        ("hang", {"model": "pocket"}),
+    ],
+)
 async def test_a_deadline_bounds_an_engine_that_hangs(tmp_path, fault, fields):
     with engine_with(tmp_path, "--fault", fault) as engine, sidecar_over(tmp_path, engine) as sidecar:
         options = {**fields.get("rheostat", {}), "deadline_ms": 300}
         status, _, body = await post(sidecar, **{**fields, "rheostat": options})
         assert status == 504
         assert json.loads(body)["error"]["code"] == "deadline"
+
+
+async def test_at_the_deadline_the_answer_is_made_from_the_samples_that_came(tmp_path):
+    with engine_with(tmp_path, "--fault", "hang_one") as engine, sidecar_over(tmp_path, engine) as sidecar:
+        status, _, body = await post(sidecar, rheostat={"action": VOTES, "deadline_ms": 500})
+        told = json.loads(body)["rheostat"]
+        assert (status, told["stop_reason"]) == (200, "deadline")
+        assert 0 < told["samples"] < 4
 
 
 async def test_beyond_the_bound_requests_are_shed_with_retry_after(tmp_path, slow_engine):
