@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 UNPARSED = -1
 DIRECT = "direct"
 CHAIN = "cot"
+VOTE_TEMPERATURE = 0.8
+MIN_COVERAGE = 0.5
 ADAPTIVE = ((8, "lead(2)"), (16, "beta(0.95)"))
 
 
@@ -57,6 +59,9 @@ class Sampled:
     def depth(self) -> int:
         """K, the samples of the best-sampled query."""
         return int(self.codes.shape[1])
+
+
+Samplers = Mapping[tuple[str, str, float], Sampled]
 
 
 class Label(NamedTuple):
@@ -106,20 +111,21 @@ def replay(frame: pl.DataFrame, actions: Sequence[Action] | None = None, *, seed
     )
 
 
-def default_actions(samplers: Mapping[tuple[str, str], Sampled]) -> list[Action]:
+def default_actions(samplers: Samplers) -> list[Action]:
     """The catalogue's actions for the models in the log, and votes that stop early, as far as the samples reach."""
-    models = sorted({model for model, _ in samplers})
+    models = sorted({model for model, _, _ in samplers})
     adaptive = [
         Action(model, "self_consistency", budget * SAMPLE_TOKENS, (("k", budget), ("stop", stop)))
         for model in models
         for budget, stop in ADAPTIVE
     ]
-    return [action for action in [*catalogue.default_actions(models), *adaptive] if _reaches(action, samplers)]
+    return [action for action in [*catalogue.default_actions(models), *adaptive] if _covered(action, samplers)]
 
 
-def _reaches(action: Action, samplers: Mapping[tuple[str, str], Sampled]) -> bool:
-    base = (action.model, DIRECT if action.strategy == DIRECT else CHAIN)
-    return base in samplers and samplers[base].depth >= int(action.arguments.get("k", action.arguments.get("n", 1)))
+def _covered(action: Action, samplers: Samplers) -> bool:
+    """Whether most queries have the samples the action needs: a model tried on a few would leave no query known in full."""
+    sampled = _nearest(action, samplers)
+    return sampled is not None and float((sampled.count >= _needed(action)).mean()) >= MIN_COVERAGE
 
 
 def _correct_column(frame: pl.DataFrame) -> pl.Expr:
@@ -129,15 +135,12 @@ def _correct_column(frame: pl.DataFrame) -> pl.Expr:
     return pl.col("correct").fill_null(0.0) if "correct" in frame.columns else pl.lit(0.0)
 
 
-def _samplers(frame: pl.DataFrame, heads: pl.DataFrame) -> dict[tuple[str, str], Sampled]:
-    """Every base sampler's samples, rows in the order of `heads`; of several temperatures the best-sampled one."""
+def _samplers(frame: pl.DataFrame, heads: pl.DataFrame) -> Samplers:
+    """Every base sampler's samples, rows in the order of `heads`."""
     rows = heads.select("dataset", "query_id").with_row_index("row")
     frame = frame.join(rows, on=["dataset", "query_id"]).sort("row", "sample_index")
     groups = frame.partition_by("model", "strategy", "temperature", as_dict=True)
-    largest: dict[tuple[str, str], pl.DataFrame] = {}
-    for (model, strategy, _temperature), group in sorted(groups.items(), key=lambda item: (len(item[1]), str(item[0]))):
-        largest[str(model), str(strategy)] = group
-    return {key: _sampled(group, len(heads)) for key, group in largest.items()}
+    return {(str(key[0]), str(key[1]), float(key[2] or 0.0)): _sampled(group, len(heads)) for key, group in groups.items()}
 
 
 def _sampled(group: pl.DataFrame, n: int) -> Sampled:
@@ -168,15 +171,37 @@ def _sampled(group: pl.DataFrame, n: int) -> Sampled:
     )
 
 
-def _sampler_of(action: Action, samplers: Mapping[tuple[str, str], Sampled]) -> Sampled:
-    base = DIRECT if action.strategy == DIRECT else CHAIN
-    if (action.model, base) not in samplers:
-        known = ", ".join(f"{model}/{strategy}" for model, strategy in sorted(samplers))
-        raise DatasetError(f"no samples of {action.model}/{base} for {action}: collect them, or leave the action out; the log has {known}")
-    return samplers[action.model, base]
+def _sampler_of(action: Action, samplers: Samplers) -> Sampled:
+    sampled = _nearest(action, samplers)
+    if sampled is None:
+        known = ", ".join(f"{model}/{strategy}" for model, strategy, _ in sorted(samplers))
+        raise DatasetError(
+            f"no samples of {action.model}/{_base(action)} for {action}: collect them, or leave the action out; the log has {known}"
+        )
+    return sampled
 
 
-def _label(action: Action, samplers: Mapping[tuple[str, str], Sampled], seed: int) -> Label:
+def _nearest(action: Action, samplers: Samplers) -> Sampled | None:
+    """The sampler at the temperature nearest to the one the action runs at, of those that are deep enough if any is.
+
+    One call runs greedily. A log without greedy samples stands in for it with what it has.
+    """
+    single = action.strategy in (DIRECT, CHAIN)
+    wanted = 0.0 if single else float(action.arguments.get("temperature", VOTE_TEMPERATURE))
+    found = [(t, sampled) for (model, base, t), sampled in samplers.items() if (model, base) == (action.model, _base(action))]
+    ranked = sorted(found, key=lambda item: (item[1].depth < _needed(action), abs(item[0] - wanted), item[0]))
+    return ranked[0][1] if ranked else None
+
+
+def _base(action: Action) -> str:
+    return DIRECT if action.strategy == DIRECT else CHAIN
+
+
+def _needed(action: Action) -> int:
+    return int(action.arguments.get("k", action.arguments.get("n", 1)))
+
+
+def _label(action: Action, samplers: Samplers, seed: int) -> Label:
     if action.strategy not in REPLAYED:
         raise ActionError(f"{action} cannot be replayed from independent samples: only {', '.join(REPLAYED)} can")
     return REPLAYED[action.strategy](action, _sampler_of(action, samplers), seed)

@@ -143,6 +143,19 @@ def test_default_actions_are_those_the_log_is_deep_enough_for():
     assert not any("k=8" in action or "n=8" in action for action in table.actions)
 
 
+def test_one_call_is_labelled_from_greedy_samples_and_votes_from_warm_ones():
+    log = pl.concat([frame(["wrong"] * 4), frame(["right"], temperature=0.0)])
+    table = replay(log, [Action("m", "cot", 9), Action("m", "self_consistency", 9, (("k", 4),))])
+    np.testing.assert_array_equal(table.reward, [[1.0, 0.0]])
+
+
+def test_model_tried_on_few_queries_is_no_default_action():
+    queries = [frame(["right"] * 4, query_id=str(number)) for number in range(5)]
+    table = replay(pl.concat([*queries, frame(["right"] * 4, model="rare")]))
+    assert all(action.startswith("m/") for action in table.actions)
+    assert table.known_in_full[:5].all()
+
+
 def test_labels_estimate_the_simulated_truth():
     world = World(0)
     table = replay(world_frame(300), [Action("small", "cot", 192), Action("large", "cot", 192)])
