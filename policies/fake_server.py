@@ -168,9 +168,10 @@ class _ServedCall:
         """The answer as events, until a fault ends it."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        longest = max(len(spoken.words) for spoken in self._spoken)
-        for at in range(longest):
-            if at == longest // 2 and await self._goes_wrong(request, response):
+        lengths = [len(spoken.words) for spoken in self._spoken]
+        for at in range(max(lengths)):
+            # Half of the shortest: no sample is complete when the call goes wrong.
+            if at == min(lengths) // 2 and await self._goes_wrong(request, response):
                 return response
             await asyncio.sleep(self._server.token_s)
             if self.aborted.is_set():
