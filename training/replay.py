@@ -33,6 +33,7 @@ DIRECT = "direct"
 CHAIN = "cot"
 VOTE_TEMPERATURE = 0.8
 MIN_COVERAGE = 0.5
+_LEAST = -1e30
 ADAPTIVE = ((8, "lead(2)"), (16, "beta(0.95)"))
 
 
@@ -148,27 +149,33 @@ def _sampled(group: pl.DataFrame, n: int) -> Sampled:
 
     row = group["row"].to_numpy().astype(np.intp)
     count = np.bincount(row, minlength=n)
-    starts = np.cumsum(count) - count
-    column = np.arange(len(row)) - starts[row]
+    column = np.arange(len(row)) - (np.cumsum(count) - count)[row]
     answers = group.select(pl.col("answer").rank("dense").over("row").fill_null(0).cast(pl.Int16))["answer"].to_numpy() - 1
 
-    def grid(values: npt.NDArray[np.float64], empty: float = 0.0) -> Array:
+    def grid(values: Array, empty: float = 0.0) -> Array:
         cells = np.full((n, int(count.max())), empty)
         cells[row, column] = values
         return cells
 
-    scores = group["mean_logprob"].cast(pl.Float64).fill_null(-np.inf).to_numpy() if "mean_logprob" in group.columns else np.zeros(len(row))
-    latency = group["latency_s"].cast(pl.Float64).fill_null(0.0).to_numpy()
-    prompt = grid(group["prompt_tokens"].cast(pl.Float64).fill_null(0.0).to_numpy())
+    # A parsed answer beats an unparsed one, even where its log-probability was not logged.
+    scores = np.where(answers == UNPARSED, -np.inf, _numbers(group, "mean_logprob", _LEAST))
     return Sampled(
         codes=grid(answers, UNPARSED).astype(np.int16),
-        correct=grid(group["correct"].cast(pl.Float64).to_numpy()),
-        tokens=grid(group["completion_tokens"].cast(pl.Float64).fill_null(0.0).to_numpy()),
-        prompt_tokens=prompt[:, 0],
-        latency_s=grid(latency),
-        scores=grid(np.where(answers == UNPARSED, -np.inf, scores), -np.inf),
+        correct=grid(_numbers(group, "correct")),
+        tokens=grid(_numbers(group, "completion_tokens")),
+        prompt_tokens=grid(_numbers(group, "prompt_tokens"))[:, 0],
+        latency_s=grid(_numbers(group, "latency_s")),
+        scores=grid(scores, -np.inf),
         count=count,
     )
+
+
+def _numbers(group: pl.DataFrame, name: str, missing: float = 0.0) -> Array:
+    import polars as pl
+
+    if name not in group.columns:
+        return np.full(len(group), missing)
+    return np.asarray(group[name].cast(pl.Float64).fill_null(missing).to_numpy())
 
 
 def _sampler_of(action: Action, samplers: Samplers) -> Sampled:

@@ -201,6 +201,16 @@ def test_rows_without_enough_samples_give_zeros():
     assert votes.reward.tolist() == [0.0]
 
 
+def test_best_of_n_never_prefers_an_unparsed_sample():
+    log = frame([None, "right"], [-0.1, -9.0]).with_columns(mean_logprob=pl.Series([-0.1, None]))
+    assert replay(log, [Action("m", "best_of_n", 9, (("n", 2),))]).reward[0, 0] == 1.0
+
+
+def test_verifier_finds_the_one_right_answer():
+    action = Action("m", "best_of_n", 9, (("by", "verifier"), ("n", 3)))
+    assert replay(frame(["wrong", "right", "wrong"]), [action]).reward[0, 0] == pytest.approx(1.0)
+
+
 def test_table_round_trips_through_its_file(tmp_path):
     table = replay(world_frame(5, direct=1, cot=4))
     table.save(tmp_path / "table.npz")
