@@ -1,0 +1,67 @@
+"""The predictor on known numbers: weights, calibration, costs and the row layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rheostat.data.errors import BundleError
+from rheostat.router.arrays import predictor_arrays, predictor_from
+from rheostat.router.calibration import Isotonic, logit
+from rheostat.router.features import STATISTICS
+from rheostat.router.predictor import LOGIT_LIMIT, Boosted, PriceVector
+from tests.router.conftest import DIMENSION, P_CORRECT, TOKENS, constant, known_predictor
+
+ROW = np.zeros(DIMENSION + len(STATISTICS), np.float32)
+
+
+def test_prediction_joins_chances_tokens_and_prices():
+    prices = PriceVector.of([1.0, 2.0, 3.0], [0.0, 0.0, 4.0])
+    prediction = known_predictor().predict(ROW, prices, 100)
+    np.testing.assert_allclose(prediction.p_correct, P_CORRECT)
+    np.testing.assert_allclose(prediction.p_low, P_CORRECT - 0.05)
+    np.testing.assert_allclose(prediction.p_high, P_CORRECT + 0.05)
+    np.testing.assert_allclose(prediction.tokens, TOKENS)
+    np.testing.assert_allclose(prediction.cost_usd, (TOKENS * [1, 2, 3] + [0, 0, 25 * 4]) / 1e6)
+    np.testing.assert_allclose(prediction.latency_s, TOKENS / 100)
+
+
+def test_learners_are_mixed_by_weight_in_logits():
+    one, other = constant(np.array([0.0, 1.0, 2.0])), constant(np.array([2.0, 1.0, 0.0]))
+    predictor = replace(known_predictor(), learners=(one, other), weights=(0.75, 0.25))
+    np.testing.assert_allclose(predictor.logits(ROW[None])[0], [0.5, 1.0, 1.5])
+
+
+def test_odd_features_cannot_run_away():
+    wild = replace(constant(np.zeros(3)), weights=np.full((len(ROW), 3), 1e6))
+    logits = wild.logits(np.full((1, len(ROW)), 1e30, np.float32))
+    assert (np.abs(logits) <= LOGIT_LIMIT).all()
+
+
+def test_isotonic_predictors_survive_being_taken_apart():
+    predictor = replace(known_predictor(), calibrator=Isotonic(np.array([0.0, 1.0]), np.array([0.2, 0.4])))
+    arrays, texts, layout = predictor_arrays(predictor)
+    rebuilt = predictor_from(arrays, layout, texts.__getitem__)
+    np.testing.assert_allclose(rebuilt.p_correct(ROW[None])[0], 0.2 + 0.2 * P_CORRECT)
+    assert texts == {}
+
+
+def test_rows_repeat_the_query_for_every_action():
+    learner = Boosted("", np.eye(DIMENSION)[:, :2], np.array([[1.0], [2.0], [3.0]]))
+    features = np.arange(2 * len(ROW), dtype=np.float32).reshape(2, -1)
+    rows = learner.rows(features).reshape(2, 3, -1)
+    np.testing.assert_array_equal(rows[:, :, :2], np.repeat(features[:, None, :2], 3, axis=1))
+    np.testing.assert_array_equal(rows[:, :, 2:-1], np.repeat(features[:, None, DIMENSION:], 3, axis=1))
+    np.testing.assert_array_equal(rows[:, :, -1], [[1, 2, 3]] * 2)
+
+
+def test_text_that_is_no_booster_is_a_bundle_error():
+    with pytest.raises(BundleError, match="does not parse"):
+        _ = Boosted("not a model", np.eye(2), np.eye(2)).booster
+
+
+def test_logits_and_chances_are_inverse_within_their_limits():
+    p = np.linspace(0.01, 0.99, 50)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit(p))), p)
