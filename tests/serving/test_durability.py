@@ -25,8 +25,8 @@ async def _until_killed(sidecar, answered, clients):
     async def client(session):
         while True:
             try:
-                response = await session.post(f"{sidecar.url}/v1/chat/completions", json=CHAT)
-                told = (await response.json())["rheostat"]
+                async with session.post(f"{sidecar.url}/v1/chat/completions", json=CHAT) as response:
+                    told = (await response.json())["rheostat"]
             except (aiohttp.ClientError, OSError):
                 return
             answered.append((told["decision_id"], time.monotonic()))
@@ -80,8 +80,8 @@ async def test_the_ledgers_add_up_to_the_engines_own_counter(tmp_path):
         async with aiohttp.ClientSession() as session:
 
             async def ask(fields):
-                response = await session.post(f"{sidecar.url}/v1/chat/completions", json={**CHAT, **fields})
-                await response.read()
+                async with session.post(f"{sidecar.url}/v1/chat/completions", json={**CHAT, **fields}) as response:
+                    await response.read()
 
             await asyncio.gather(*(ask(variants[i % len(variants)]) for i in range(60)))
         assert await asyncio.to_thread(sidecar.stop) == 0

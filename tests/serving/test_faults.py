@@ -30,8 +30,8 @@ def engine_with(folder, *options, model="pocket"):
 
 async def post(sidecar, **fields):
     async with aiohttp.ClientSession() as session:
-        response = await session.post(f"{sidecar.url}/v1/chat/completions", json={**CHAT, **fields})
-        return response.status, response.headers, await response.read()
+        async with session.post(f"{sidecar.url}/v1/chat/completions", json={**CHAT, **fields}) as response:
+            return response.status, response.headers, await response.read()
 
 
 def outcomes(sidecar):
@@ -59,10 +59,12 @@ async def test_a_client_that_leaves_frees_the_engine_and_is_billed(tmp_path, slo
 
 @pytest.mark.parametrize("fault", ["error_500", "busy_503", "garbage_200", "reset", "truncate"])
 async def test_an_engine_that_fails_is_an_openai_error_with_retry_after(tmp_path, fault):
+    # Of a wave that broke half way, the samples that were complete would be an answer.
+    votes = {"rheostat": {"action": VOTES}} if fault in ("error_500", "busy_503", "garbage_200") else {}
     with engine_with(tmp_path, "--fault", fault) as engine, sidecar_over(tmp_path, engine) as sidecar:
-        for fields in ({}, {"rheostat": {"action": VOTES}}, {"model": "pocket"}):
+        for fields in ({}, votes, {"model": "pocket"}):
             status, headers, body = await post(sidecar, **fields)
-            assert status in (502, 503)
+            assert status == 503
             assert headers["retry-after"]
             assert json.loads(body)["error"]["type"] == "overloaded_error"
         assert (await post(sidecar, stream=True))[0] in (200, 503)

@@ -209,8 +209,8 @@ async def test_a_huge_body_is_refused_whole_or_chunked(sidecar):
 
 async def test_a_compressed_body_is_refused(sidecar):
     async with aiohttp.ClientSession() as session:
-        response = await session.post(f"{sidecar.url}/v1/chat/completions", data=b"x", headers={"content-encoding": "gzip"})
-        assert response.status == 415
+        async with session.post(f"{sidecar.url}/v1/chat/completions", data=b"x", headers={"content-encoding": "gzip"}) as response:
+            assert response.status == 415
 
 
 @pytest.mark.parametrize(
