@@ -46,6 +46,17 @@ class TrackingServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """Process id of the server, which leads its own group.
+
+        Raises:
+            RegistryError: it is not running.
+        """
+        if self._process is None:
+            raise RegistryError(f"MLflow in {self.folder} is not running: start it first")
+        return self._process.pid
+
+    @property
     def log_path(self) -> Path:
         """What the server prints."""
         return self.folder / "mlflow.log"

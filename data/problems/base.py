@@ -29,18 +29,20 @@ class Scratch:
         self.steps: list[str] = []
         self._slip = slip
         self._rng = rng or random.Random(0)
+        self.slipped = False
 
     def number(self, expression: str, value: int, *, sign: str = "=") -> int:
         """Write `expression=value` and return the value written, which is wrong at the slip."""
         if len(self.steps) == self._slip:
-            value = self._wrong_number(value)
+            value, self.slipped = self._wrong_number(value), True
         self.steps.append(f"{expression}{sign}{value}")
         return value
 
     def word(self, prefix: str, value: str, alternatives: list[str]) -> str:
         """Write `prefix value`, or at the slip another of `alternatives`, and return what was written."""
-        if len(self.steps) == self._slip:
-            value = self._rng.choice([a for a in alternatives if a != value] or [value])
+        others = [a for a in alternatives if a != value]
+        if len(self.steps) == self._slip and others:
+            value, self.slipped = self._rng.choice(others), True
         self.steps.append(f"{prefix} {value}".strip())
         return value
 
@@ -78,10 +80,10 @@ class Problem:
     solve: Solver
 
     def work(self, *, slip: int | None = None, rng: random.Random | None = None) -> Work:
-        """The steps to the answer; with `slip`, an attempt whose step of that index is wrong."""
+        """The steps to the answer; with `slip`, an attempt whose step of that index is wrong, where it can be wrong at all."""
         scratch = Scratch(slip, rng)
         answer = self.solve(scratch)
-        return Work(tuple(scratch.steps), answer, slip)
+        return Work(tuple(scratch.steps), answer, slip if scratch.slipped else None)
 
     @property
     def split(self) -> Split:

@@ -72,13 +72,13 @@ def attempt(problem: Problem, rng: random.Random) -> Work:
 def training_dialogue(problem: Problem, rng: random.Random, neighbour: Problem) -> Dialogue:
     """One dialogue for training, the kinds mixed in the shares that a small solver needs."""
     kind = rng.random()
-    if kind < 0.22:
+    if kind < 0.15:
         return direct(problem)
-    if kind < 0.74:
+    if kind < 0.80:
         return step_by_step(problem)
-    if kind < 0.78:
+    if kind < 0.83:
         return plain(problem)
-    if kind < 0.82:
+    if kind < 0.86:
         return with_examples([step_by_step(neighbour)], step_by_step(problem))
     tried = attempt(problem, rng)
-    return check(problem, tried) if kind < 0.92 else revise(problem, tried)
+    return check(problem, tried) if kind < 0.93 else revise(problem, tried)

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -36,6 +35,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
 CONTEXT = 512
+WIDTH = 256  # of a packed row; longer dialogues are left out
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,11 @@ class Size:
     layers: int
     heads: int
     intermediate: int
-    peak_learning_rate: float
+    matrix_rate: float
+    other_rate: float
 
 
-SIZES = {"pocket": Size(128, 4, 4, 352, 3e-3), "pocket-large": Size(256, 6, 4, 704, 1.5e-3)}
+SIZES = {"pocket": Size(128, 4, 4, 352, 0.02, 4e-3), "pocket-large": Size(256, 6, 4, 704, 0.02, 3e-3)}
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -93,31 +94,36 @@ def encode(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> tuple[list
     return ids, start
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Padded batches of about `tokens` tokens, each of dialogues of like length: (b, t) ids and labels."""
-    source, rng = dialogues(seed), random.Random(seed)
+class Batch(NamedTuple):
+    """Dialogues packed into rows: (rows, width) ids, labels and positions, (rows, 1, width, width) who may see whom."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+    visible: torch.Tensor
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int) -> Iterator[Batch]:
+    """Endless batches of dialogues of all kinds, packed without padding to speak of and blind to each other."""
+    encoded = (encode(tokenizer, d) for d in dialogues(seed))
+    fitting = (e for e in encoded if len(e[0]) <= WIDTH)
+    waiting = next(fitting)
+    causal = torch.ones(WIDTH, WIDTH, dtype=torch.bool).tril()
     while True:
-        pool = [encode(tokenizer, d) for d in itertools.islice(source, 2048)]
-        pool = sorted((e for e in pool if len(e[0]) <= CONTEXT), key=lambda e: len(e[0]))
-        groups: list[list[tuple[list[int], int]]] = [[]]
-        for item in pool:
-            if groups[-1] and (len(groups[-1]) + 1) * len(item[0]) > tokens:
-                groups.append([])
-            groups[-1].append(item)
-        rng.shuffle(groups)
-        for group in groups:
-            yield collate(group, int(tokenizer.pad_token_id))
-
-
-def collate(group: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad on the right; labels are -100 wherever the loss does not count."""
-    width = max(len(ids) for ids, _ in group)
-    x = torch.full((len(group), width), pad)
-    y = torch.full((len(group), width), -100)
-    for row, (ids, start) in enumerate(group):
-        x[row, : len(ids)] = torch.tensor(ids)
-        y[row, start : len(ids)] = torch.tensor(ids[start:])
-    return x, y
+        ids, labels = torch.zeros(rows, WIDTH, dtype=torch.long), torch.full((rows, WIDTH), -100)
+        owner, positions = torch.full((rows, WIDTH), -1), torch.zeros(rows, WIDTH, dtype=torch.long)
+        for row in range(rows):
+            at = number = 0
+            while at + len(waiting[0]) <= WIDTH:
+                tokens, start = waiting
+                end = at + len(tokens)
+                ids[row, at:end] = torch.tensor(tokens)
+                labels[row, at + start : end] = torch.tensor(tokens[start:])
+                positions[row, at:end] = torch.arange(len(tokens))
+                owner[row, at:end] = number
+                at, number, waiting = end, number + 1, next(fitting)
+        same = owner[:, None, :, None] == owner[:, None, None, :]
+        yield Batch(ids, labels, positions, same & causal)
 
 
 def make_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -131,11 +137,29 @@ def make_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
     return LlamaForCausalLM(config)
 
 
-def learning_rate(progress: float, peak: float) -> float:
-    """Linear warm-up over the first 2% of the run, then cosine to a twentieth of the peak."""
-    if progress < 0.02:
-        return peak * progress / 0.02
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - 0.02) / 0.98)))
+class Optimizers:
+    """Muon for the matrices, AdamW for embeddings and norms; one rate, relative to each one's peak, moves both."""
+
+    def __init__(self, model: LlamaForCausalLM, size: Size) -> None:
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+        self.peaks = (size.matrix_rate, size.other_rate)
+        self.parts = (
+            torch.optim.Muon(matrices, lr=size.matrix_rate, weight_decay=0.0),
+            torch.optim.AdamW(others, lr=size.other_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        )
+
+    def step(self, rate: float) -> None:
+        """One update of all parameters at `rate` times their peak rates; clears the gradients."""
+        for part, peak in zip(self.parts, self.peaks, strict=True):
+            part.param_groups[0]["lr"] = peak * rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+
+def relative_rate(progress: float) -> float:
+    """Warm-up over the first 1% of the run, flat to half of it, then linear to a fiftieth."""
+    return min(progress / 0.01, 1.0, max(2 * (1 - progress), 0.02))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -146,16 +170,18 @@ def train(args: argparse.Namespace) -> None:
     state_file = out.parent / f".{out.name}.state.pt"
     tokenizer = make_tokenizer(args.seed)
     model = make_model(size, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=size.peak_learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    step, spent = restore(state_file, model, optimizer)
-    body = torch.compile(model.model, dynamic=True)  # a third faster on the CPU
-    source = batches(tokenizer, args.seed + 1000 * step, args.batch_tokens)
+    optimizers = Optimizers(model, size)
+    step, spent = restore(state_file, model, optimizers)
+    source = batches(tokenizer, args.seed + 1000 * step, args.rows)
+    body = torch.compile(model.model)  # a third faster on the CPU
     print(f"{args.size}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} pieces")
+    total_s = args.minutes * 60
     saved = began = time.monotonic() - spent
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task(args.size, total=args.minutes * 60, text="")
-        while (spent := time.monotonic() - began) < args.minutes * 60:
-            loss = update(model, body, optimizer, next(source), learning_rate(spent / (args.minutes * 60), size.peak_learning_rate))
+        task = bar.add_task(args.size, total=total_s, text="")
+        while (spent := time.monotonic() - began) < total_s:
+            loss = backward(model, body, next(source))
+            optimizers.step(relative_rate(spent / total_s))
             step += 1
             if step % 50 == 0:
                 bar.update(task, completed=spent, text=f"step {step} loss {loss:.4f}")
@@ -163,46 +189,40 @@ def train(args: argparse.Namespace) -> None:
                     print(json.dumps({"step": step, "loss": round(loss, 4), "s": round(spent)}), flush=True)
             if time.monotonic() - saved > 120:
                 saved = time.monotonic()
-                save_state(state_file, model, optimizer, step, spent)
+                save_state(state_file, model, optimizers, step, spent)
     export(model, tokenizer, out)
     state_file.unlink(missing_ok=True)
 
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-def update(model: LlamaForCausalLM, body: Callable[..., Any], optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> float:
-    """One optimizer step; returns the loss in nats a token."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    x, y = batch
+def backward(model: LlamaForCausalLM, body: Callable[..., Any], batch: Batch) -> float:
+    """Gradients of one batch, clipped; returns the loss in nats a token."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = body(x).last_hidden_state[:, :-1]
-        targets = y[:, 1:]
+        hidden = body(batch.ids, position_ids=batch.positions, attention_mask=batch.visible).last_hidden_state[:, :-1]
+        targets = batch.labels[:, 1:]
         counts = targets != -100
         logits = model.lm_head(hidden[counts])
     loss = torch.nn.functional.cross_entropy(logits.float(), targets[counts])
-    optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
     return loss.item()
 
 
-def save_state(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, spent: float) -> None:
+def save_state(path: Path, model: LlamaForCausalLM, optimizers: Optimizers, step: int, spent: float) -> None:
     """Write the state to a new file and put it in place whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent}, f"{path}.new")
+    parts = [part.state_dict() for part in optimizers.parts]
+    torch.save({"model": model.state_dict(), "optimizers": parts, "step": step, "spent": spent}, f"{path}.new")
     Path(f"{path}.new").replace(path)
 
 
-def restore(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def restore(path: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> tuple[int, float]:
     """Load a saved state; (0, 0.0) where there is none."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for part, saved in zip(optimizers.parts, state["optimizers"], strict=True):
+        part.load_state_dict(saved)
     return state["step"], state["spent"]
 
 
@@ -221,7 +241,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder for the finished model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--rows", type=int, default=16, help="packed rows of 256 tokens in a batch")
     parser.add_argument("--log", action="store_true", help="also print a JSON line every 50 steps")
     train(parser.parse_args())
 

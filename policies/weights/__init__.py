@@ -1,0 +1,41 @@
+"""Where an engine's weights come from: the pocket models shipped here, `smol` from its package, or the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rheostat.data.errors import EngineError
+
+POCKET_MODELS = ("pocket", "pocket-large")
+HERE = Path(__file__).resolve().parent
+
+
+class Weights(NamedTuple):
+    """A model folder (or a name vLLM resolves), the name it is served under, and what its size demands."""
+
+    name: str
+    path: str | Path
+    dtype: str | None = None
+    context_tokens: int | None = None
+
+
+def resolve_weights(model: str) -> Weights:
+    """The weights of `pocket`, `pocket-large` or `smol`; anything else is left to vLLM to resolve.
+
+    Raises:
+        EngineError: shipped weights are missing, or `smol` cannot be made (see `rheostat.policies.weights.smol`).
+    """
+    if model in POCKET_MODELS:
+        path = HERE / model
+        if not (path / "model.safetensors").exists():
+            raise EngineError(
+                f"the weights of {model!r} are not at {path}: reinstall rheostat, or train them with examples/pocket/train.py"
+            )
+        # float32: at these sizes the CPU gains nothing from bfloat16, and sampling is exact.
+        return Weights(model, path, "float32", 512)
+    if model == "smol":
+        from rheostat.policies.weights.smol import smol_folder
+
+        return Weights("smol", smol_folder(), None, 2048)
+    return Weights(Path(model).name or model, model)

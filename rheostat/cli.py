@@ -1,0 +1,50 @@
+"""The command line: the only place where the packages meet. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rheostat import __version__
+from rheostat.commands import demo, engine, loop, serve, train
+from rheostat.data.errors import RheostatError
+
+app = typer.Typer(
+    name="rheostat",
+    help="Spend, on every request, the least inference compute that reaches the accuracy asked for.",
+    epilog="A first look at everything: make demo. State is kept in ./.rheostat unless --state says otherwise.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(engine.app, name="engine")
+app.command("collect")(train.collect)
+app.command("train")(train.train)
+app.command("report")(train.report)
+app.command("promote")(loop.promote)
+app.command("rollback")(loop.rollback)
+app.command("ship")(loop.ship)
+app.command("up")(loop.up)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Spend, on every request, the least inference compute that reaches the accuracy asked for."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run; what Rheostat refuses is one message on standard error and status 1, an interrupt is 130."""
+    try:
+        app()
+    except RheostatError as error:
+        print(f"rheostat: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

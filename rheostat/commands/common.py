@@ -1,0 +1,105 @@
+"""What commands share: options, tables, JSON output, progress bars. rich is imported when something is shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rheostat.serving.config import Config
+
+State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file; - prints it instead of the table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The sidecar's configuration; the local pocket engines when there is none.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow: http://HOST:PORT or sqlite:///FILE; the config's, else one in the state folder, when left out.")
+]
+
+STATE = Path(".rheostat")
+CONFIG = Path("rheostat.toml")
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, json: Path | None = None, value: Any = None) -> None:
+    """Print a table; with `json`, write `value` there (or print it, for `-`) and keep the table off standard output."""
+    if json is not None:
+        write_json(json, value)
+        if str(json) == "-":
+            return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(width=None).print(table)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; `-` is standard output."""
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    if str(path) == "-":
+        typer.echo(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error; call it with what is being done and the share done, in [0, 1]."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0, step="")
+
+        def advance(step: str, share: float) -> None:
+            bar.update(task, completed=min(share, 1.0), step=step[:60])
+
+        yield advance
+
+
+def load_config(path: Path, state: Path) -> Config:
+    """The config file, or the built-in one for the pocket engines that the state folder knows.
+
+    Raises:
+        ConfigError: the file does not fit, or there is neither a file nor an engine.
+    """
+    from rheostat.data.errors import ConfigError
+    from rheostat.serving import config
+
+    if path.exists():
+        return config.load(path)
+    if path != CONFIG:
+        raise ConfigError(f"no config file at {path}: write one, or leave --config out to use the local pocket engines")
+    from rheostat.policies.engine import Engines
+
+    ports = {status.name: int(status.url.rsplit(":", 1)[1]) for status in Engines(state / "engines").status() if status.state != "dead"}
+    return config.local(
+        pocket_port=ports.get("pocket", 8100),
+        pocket_large_port=ports.get("pocket-large", 8101),
+        store=config.StoreConfig(path=str(state / "outcomes.db"), store_prompts="full"),
+        router=config.RouterConfig(cache=str(state / "bundles")),
+    )
+
+
+def tracking_uri(given: str | None, config: Config, state: Path) -> str:
+    """The MLflow to use: the one given, the config's, or an embedded one in the state folder."""
+    if given:
+        return given
+    if config.mlflow.tracking_uri:
+        return config.mlflow.tracking_uri
+    folder = (state / "mlflow").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"

@@ -1,0 +1,37 @@
+"""`rheostat demo`: the whole loop once, on real engines, a real MLflow and the official client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rheostat.commands.common import Json, Seed, show, write_json
+
+
+def demo(
+    queries: Annotated[int, typer.Option(min=20, help="Held-out queries to answer live at each target.")] = 200,
+    keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Leave engines, MLflow and the sidecar running.")] = False,
+    state: Annotated[Path, typer.Option("--state", help="Folder for everything the demo makes.")] = Path(".rheostat/demo"),
+    stop: Annotated[bool, typer.Option("--stop", help="End what an earlier --keep left running, and nothing else.")] = False,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Train from the kept log, serve, answer held-out queries live, ship, retrain, promote or refuse, and show the numbers.
+
+    Example: rheostat demo --queries 200 --seed 1
+    """
+    from rheostat.demonstration import Demonstration, stop_kept
+
+    if stop:
+        for name in stop_kept(state):
+            typer.echo(f"stopped {name}")
+        return
+    result = Demonstration(state, n_queries=queries, seed=seed, say=typer.echo).run(keep=keep)
+    columns = ["policy", "accuracy (95%)", "tokens/query", "calls/query", "seconds/query"]
+    show("held-out queries: fixed actions from the kept log, the router live", columns, [row.cells for row in result.rows])
+    for line in result.notes:
+        typer.echo(line)
+    if json is not None:
+        write_json(json, result)

@@ -1,0 +1,66 @@
+"""`rheostat engine`: start, stop and look at local vLLM servers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rheostat.commands.common import STATE, Json, State, progress, show
+
+app = typer.Typer(help="Start, stop and look at local vLLM servers.", no_args_is_help=True, rich_markup_mode=None)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="pocket, pocket-large, smol, or a path or name that vLLM can load.")]
+MaybeModel = Annotated[str | None, typer.Option("--model", "-m", help="Name of the engine; all of them when left out.")]
+
+
+@app.command(epilog="Example: rheostat engine start --model pocket-large --port 8101")
+def start(
+    model: Model = "pocket",
+    port: Annotated[int | None, typer.Option(help="Loopback port; a free one from 8100 when left out.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until it is ready.")] = 600.0,
+    state: State = STATE,
+    json: Json = None,
+) -> None:
+    """Start an engine and wait until it is ready."""
+    from rheostat.policies.engine import Engines
+
+    with progress(f"starting {model}") as advance:
+        started = Engines(state / "engines").start(
+            model, port=port, timeout_s=timeout, on_progress=lambda line, waited: advance(line, waited / timeout)
+        )
+    show(
+        "engine",
+        ["name", "url", "pid", "log"],
+        [[started.name, started.url, started.process.pid, started.log_path]],
+        json=json,
+        value=started,
+    )
+
+
+@app.command(epilog="Example: rheostat engine stop --model pocket")
+def stop(model: MaybeModel = None, state: State = STATE) -> None:
+    """Stop one engine, or all."""
+    from rheostat.policies.engine import Engines, resolve_name
+
+    engines = Engines(state / "engines")
+    for name in [resolve_name(model)] if model else [s.name for s in engines.status()]:
+        typer.echo(f"{name}: {'stopped' if engines.stop(name) else 'was not running'}")
+
+
+@app.command(epilog="Example: rheostat engine status --json -")
+def status(state: State = STATE, json: Json = None) -> None:
+    """Show the engines started here and whether they answer."""
+    from rheostat.policies.engine import Engines
+
+    found = Engines(state / "engines").status()
+    rows = [[s.name, s.state, s.url, s.pid, s.log_path] for s in found]
+    show("engines", ["name", "state", "url", "pid", "log"], rows, json=json, value=found)
+
+
+@app.command(epilog="Example: rheostat engine logs --model pocket --lines 100")
+def logs(model: Model = "pocket", lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50, state: State = STATE) -> None:
+    """Show the end of an engine's log."""
+    from rheostat.policies.engine import Engines, resolve_name
+
+    typer.echo(Engines(state / "engines").log(resolve_name(model), lines))

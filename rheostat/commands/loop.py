@@ -1,0 +1,89 @@
+"""The loop through MLflow: `rheostat up`, `ship`, `promote`, `rollback`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, TrackingUri, load_config, show, tracking_uri
+
+
+def up(
+    state: State = STATE,
+    port: Annotated[int, typer.Option(help="Loopback port.")] = 5000,
+) -> None:
+    """Run an MLflow server on the state folder's database, until Ctrl-C.
+
+    Example: rheostat up --port 5000
+    """
+    import signal
+    import threading
+
+    from rheostat.training.tracking_server import TrackingServer
+
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    server = TrackingServer(state / "mlflow", port).start()
+    try:
+        typer.echo(f"MLflow on {server.uri}, log in {server.log_path}")
+        done.wait()
+    finally:
+        server.stop()
+
+
+def ship(
+    config: ConfigFile = CONFIG,
+    state: State = STATE,
+    store: Annotated[Path | None, typer.Option(help="Outcome store; the config's when left out.")] = None,
+    tracking: TrackingUri = None,
+    json: Json = None,
+) -> None:
+    """Ship finished outcomes of a sidecar's store to MLflow, once each.
+
+    Example: rheostat ship --tracking http://127.0.0.1:5000
+    """
+    from rheostat.training.ship import ship_once
+
+    loaded = load_config(config, state)
+    shipped = ship_once(store or Path(loaded.store.path), tracking_uri(tracking, loaded, state))
+    rows = [[s.segment_id, s.rows, s.run_id, "new" if s.logged else "was there"] for s in shipped]
+    show("segments shipped", ["segment", "rows", "MLflow run", ""], rows, json=json, value=shipped)
+
+
+def promote(
+    version: Annotated[int | None, typer.Argument(help="Version to promote; the newest when left out.")] = None,
+    config: ConfigFile = CONFIG,
+    state: State = STATE,
+    tracking: TrackingUri = None,
+    force: Annotated[bool, typer.Option(help="Promote whatever the evidence says; it is written down.")] = False,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Make a version the champion if the evidence says that it is better, or say why not.
+
+    Example: rheostat promote
+    """
+    from rheostat.training import promote as promotion
+    from rheostat.training.registry import Registry
+
+    loaded = load_config(config, state)
+    registry = Registry(tracking_uri(tracking, loaded, state))
+    verdict = promotion.promote(registry, version, prices=loaded.prices, force=force, seed=seed)
+    rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion, verdict.reason]]
+    show("promotion", ["version", "verdict", "champion", "reason"], rows, json=json, value=verdict)
+
+
+def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: TrackingUri = None) -> None:
+    """Make the champion before this one the champion again.
+
+    Example: rheostat rollback
+    """
+    from rheostat.training import promote as promotion
+    from rheostat.training.registry import Registry
+
+    loaded = load_config(config, state)
+    version = promotion.rollback(Registry(tracking_uri(tracking, loaded, state)))
+    typer.echo(f"champion is version {version.version} again")

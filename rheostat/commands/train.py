@@ -1,0 +1,148 @@
+"""Offline work: `rheostat collect`, `train`, `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, TrackingUri, load_config, progress, show, tracking_uri
+
+if TYPE_CHECKING:
+    from rheostat.training.evaluate import Evaluation, Point
+    from rheostat.training.pipeline import Trained
+
+
+def collect(
+    tasks: Annotated[
+        str, typer.Option(help="pocket, pocket:FAMILY,..., reasoning_gym:NAME, or a .jsonl of id, question, answer.")
+    ] = "pocket",
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Number of queries; all of a file when left out.")] = None,
+    backend: Annotated[list[str] | None, typer.Option("--backend", help="MODEL=URL; repeat. The config's backends when left out.")] = None,
+    sampler: Annotated[
+        list[str] | None, typer.Option("--sampler", help="PROMPT:TEMPERATURE:SAMPLES; repeat. Default: cot:0.8:32 and direct:0.8:8.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Store to write and to resume from; STATE/samples.db when left out.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Parquet file to write at the end.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Samples in flight on each backend.")] = 128,
+    config: ConfigFile = CONFIG,
+    state: State = STATE,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Sample answers to a task set and log how right and how dear each was. Stopped, it goes on where it was.
+
+    Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
+    """
+    from rheostat.data.errors import ConfigError
+    from rheostat.data.tasks import load_tasks
+    from rheostat.training import collect as collecting
+    from rheostat.training.bulk import BulkBackend
+    from rheostat.training.samplers import Sampler
+
+    urls = [(b.model, b.url, b.served_model or b.model) for b in load_config(config, state).backend]
+    if backend:
+        pairs = [item.partition("=") for item in backend]
+        if bad := [name for name, equals, url in pairs if not (name and equals and url.startswith("http"))]:
+            raise ConfigError(f"--backend {bad[0]!r} is not MODEL=URL, as in pocket=http://127.0.0.1:8100")
+        urls = [(name, url, name) for name, _, url in pairs]
+    backends: dict[str, list[BulkBackend]] = {}
+    for model, url, served in urls:
+        backends.setdefault(model, []).append(BulkBackend(url, url, model=served))
+    samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
+    path = store or state / "samples.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with progress("collecting") as advance:
+
+        def report_progress(now: collecting.Progress) -> None:
+            left = "?" if now.left_s is None else f"{now.left_s:.0f}"
+            settled = now.done + now.failed
+            advance(f"{settled}/{now.total} samples, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
+
+        collected = collecting.collect_now(
+            load_tasks(tasks, n=n, seed=seed), samplers, backends, path, concurrency=concurrency, on_progress=report_progress, seed=seed
+        )
+    rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
+    rows += [["exported", f"{collecting.export(path, export)} rows to {export}"]] if export else []
+    show("collected", ["what", "number"], rows, json=json, value=collected)
+    if collected.failures:
+        typer.echo(collecting.summary(collected), err=True)
+        raise typer.Exit(1)
+
+
+def train(
+    logs: Annotated[list[Path], typer.Argument(help="Sample logs and segments (Parquet), stores (SQLite).")],
+    encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
+    live: Annotated[bool, typer.Option(help="Also train on the segments that sidecars shipped to MLflow.")] = True,
+    config: ConfigFile = CONFIG,
+    state: State = STATE,
+    tracking: TrackingUri = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Fit a router on logged outcomes, judge it on held-out queries, log it to MLflow and register its bundle.
+
+    Example: rheostat train log.parquet --encoder static
+    """
+    from rheostat.training.fetch import fetch_segments
+    from rheostat.training.pipeline import train_router
+    from rheostat.training.registry import Registry
+
+    loaded = load_config(config, state)
+    uri = tracking_uri(tracking, loaded, state)
+    with progress("training") as advance:
+        segments = fetch_segments(uri, state / "segments") if live else []
+        trained = train_router(
+            [*logs, *segments], state, prices=loaded.prices, encoder=encoder, registry=Registry(uri), seed=seed, on_progress=advance
+        )
+    show_evaluation(trained.evaluation, json)
+    typer.echo(_closing(trained), err=True)
+
+
+def report(
+    training: Annotated[Path | None, typer.Option(help="Folder of a training; the newest one when left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; beside the training when left out.")] = None,
+    state: State = STATE,
+    json: Json = None,
+) -> None:
+    """Write the budget-versus-accuracy page of a training.
+
+    Example: rheostat report --out frontier.html
+    """
+    import msgspec
+
+    from rheostat.data.errors import DatasetError
+    from rheostat.training.evaluate import Evaluation
+    from rheostat.training.pipeline import EVALUATION_FILE, REPORT_FILE, latest_training
+    from rheostat.training.report import write_report
+
+    folder = training or latest_training(state)
+    if folder is None or not (folder / EVALUATION_FILE).exists():
+        raise DatasetError(f"no training in {folder or state / 'training'}: run rheostat train LOG first")
+    evaluation = msgspec.json.decode((folder / EVALUATION_FILE).read_bytes(), type=Evaluation)
+    page = write_report(evaluation, out or folder / REPORT_FILE)
+    show_evaluation(evaluation, json)
+    typer.echo(f"report: {page}", err=True)
+
+
+def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
+    """The fixed actions, the router at its targets and the verdict as a table."""
+    rows = [
+        [point.name, _interval(point), f"{point.tokens:.1f}", f"{point.cost_usd * 1e6:.1f}"]
+        for point in (*evaluation.fixed, *evaluation.targets, evaluation.at_best_fixed.point)
+    ]
+    title = f"{evaluation.verdict}: {evaluation.reason}"
+    show(title, ["policy", "accuracy (95%)", "tokens/query", "cost/query (1e-6 USD)"], rows, json=json, value=evaluation)
+
+
+def _interval(point: Point) -> str:
+    accuracy = point.accuracy
+    return f"{accuracy.value:.3f} ({accuracy.low:.3f}-{accuracy.high:.3f})"
+
+
+def _closing(trained: Trained) -> str:
+    version = trained.version
+    registered = f"registered as version {version.version}; rheostat promote makes it the champion" if version else "not registered"
+    live = f", live rows {trained.live}" if trained.live else ""
+    return f"report: {trained.report}\nbundle: {trained.folder / 'bundle'} ({registered}{live})"

@@ -1,0 +1,115 @@
+"""The sidecar in front of real engines, driven by the official client."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Iterable
+
+import openai
+import pytest
+
+from rheostat.data.outcomes import OutcomeReader
+from rheostat.demonstration import generated_tokens
+from tests.e2e.conftest import Stack
+
+QUESTIONS = (
+    "What is 23 + 45?",
+    "Tara has 12 beads. Tara buys 7 more. How many beads does Tara have now?",
+    "Which number is the largest? (A) 345 (B) 354 (C) 92",
+    "Sort these letters alphabetically: d b k",
+)
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterable[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def test_models_lists_tiers_and_backends(client: openai.OpenAI) -> None:
+    assert {"auto", "auto:quick", "auto:deep", "pocket", "pocket-large"} <= {model.id for model in client.models.list()}
+
+
+@pytest.mark.parametrize("action", ["pocket/direct@64", "pocket-large/cot@256", "pocket/self_consistency(k=4)@768", "pocket/best_of_n(n=4)@768"])
+def test_every_strategy_books_what_the_engine_counts(stack: Stack, client: openai.OpenAI, action: str) -> None:
+    before = generated_tokens(stack.engines.values())
+    booked = 0
+    for question in QUESTIONS:
+        answer = client.chat.completions.create(
+            model="auto", messages=[{"role": "user", "content": question}], extra_body={"rheostat": {"action": action}}
+        )
+        assert answer.model_extra is not None
+        assert answer.model_extra["rheostat"]["action"] == action
+        assert answer.usage is not None
+        booked += answer.usage.completion_tokens
+
+    assert booked == generated_tokens(stack.engines.values()) - before > 0
+
+
+@pytest.mark.parametrize("action", ["pocket/cot@256", "pocket-large/self_consistency(k=4)@768"])
+def test_a_stream_gives_the_same_pieces_as_any_openai_server(client: openai.OpenAI, action: str) -> None:
+    stream = client.chat.completions.create(
+        model="auto:deep", messages=[{"role": "user", "content": QUESTIONS[1]}], stream=True,
+        stream_options={"include_usage": True}, extra_body={"rheostat": {"action": action}},
+    )  # fmt: skip
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+    assert text.strip()
+    assert any(chunk.usage is not None and chunk.usage.completion_tokens > 0 for chunk in chunks)
+
+
+def test_a_backends_own_name_is_passed_through_and_booked(stack: Stack, client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="pocket", messages=[{"role": "user", "content": QUESTIONS[0]}], max_tokens=64)
+
+    assert answer.model_extra is not None
+    with OutcomeReader(stack.store) as store:
+        decision = store.decision(answer.model_extra["rheostat"]["decision_id"])
+    assert decision is not None
+    assert decision.rule == "passthrough"
+
+
+async def test_cancelled_clients_free_the_engine_and_every_token_is_booked(stack: Stack) -> None:
+    before, booked_before = generated_tokens(stack.engines.values()), _booked(stack)
+    async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
+        calls = [
+            asyncio.create_task(
+                client.chat.completions.create(
+                    model="auto",
+                    messages=[{"role": "user", "content": f"Count the letter a in {'a b c d ' * 8}. ({i})"}],
+                    extra_body={"rheostat": {"action": "pocket-large/self_consistency(k=16)@3072"}},
+                )
+            )
+            for i in range(8)
+        ]
+        await _until(lambda: _running(stack) > 0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    await _until(lambda: _running(stack) == 0)
+    await _until(lambda: _open_decisions(stack) == 0)
+
+    assert _booked(stack) - booked_before == generated_tokens(stack.engines.values()) - before
+
+
+def _booked(stack: Stack) -> int:
+    with OutcomeReader(stack.store) as store:
+        return sum(row.outcome.ledger.generated for row in store.rows_after(0, 1_000_000) if row.outcome is not None)
+
+
+def _open_decisions(stack: Stack) -> int:
+    with OutcomeReader(stack.store) as store:
+        return store.counts().unfinished
+
+
+def _running(stack: Stack) -> float:
+    with urllib.request.urlopen(f"{stack.engines['pocket-large']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running"))
+
+
+async def _until(condition, timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.02)

