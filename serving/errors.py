@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -51,7 +52,9 @@ def _of_upstream(error: UpstreamError) -> WireError:
         return wire_error(400, str(error), code="upstream_refused")
     if error.status == 504:
         return wire_error(504, str(error), code="deadline")
-    return wire_error(503, str(error), code="upstream_unavailable", headers={"retry-after": str(RETRY_AFTER_S)})
+    return wire_error(
+        503, str(error), code="upstream_unavailable", headers={"retry-after": str(math.ceil(error.retry_after_s or RETRY_AFTER_S))}
+    )
 
 
 _CLIENT_FAULTS = (400, 413, 422)

@@ -3,7 +3,7 @@ import threading
 import msgspec
 import pytest
 
-from rheostat.data.errors import BudgetError, InfeasibleError, StoreError
+from rheostat.data.errors import BudgetError, InfeasibleError, StoreError, UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, Constraints, Decision, Outcome, Query
 from rheostat.router.controller import FallbackController
@@ -103,4 +103,5 @@ def test_a_recorder_remembers_the_last_decisions_and_finds_the_others_in_the_sto
 def test_errors_have_the_status_that_tells_a_client_what_to_do():
     assert of_error(BudgetError("x")).status == 400
     assert of_error(StoreError("x")).status == 500
+    assert of_error(UpstreamError("x", backend="b", status=429, retry_after_s=2.5)).headers == {"retry-after": "3"}
     assert msgspec.json.decode(wire_error(418, "x").body)["error"]["type"] == "invalid_request_error"

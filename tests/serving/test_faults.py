@@ -29,9 +29,9 @@ def engine_with(folder, *options, model="pocket"):
 
 
 async def post(sidecar, **fields):
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{sidecar.url}/v1/chat/completions", json={**CHAT, **fields}) as response:
-            return response.status, response.headers, await response.read()
+    url = f"{sidecar.url}/v1/chat/completions"
+    async with aiohttp.ClientSession() as session, session.post(url, json={**CHAT, **fields}) as response:
+        return response.status, response.headers, await response.read()
 
 
 def outcomes(sidecar):
