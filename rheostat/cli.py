@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from rheostat import __version__
-from rheostat.commands import demo, engine, loop, serve, train
+from rheostat.commands import demo, engine, evidence, loop, serve, train
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.add_typer(engine.app, name="engine")
 app.command("collect")(train.collect)
 app.command("train")(train.train)
 app.command("report")(train.report)
+app.command("guarantee")(evidence.guarantee)
 app.command("promote")(loop.promote)
 app.command("rollback")(loop.rollback)
 app.command("ship")(loop.ship)
@@ -39,8 +41,19 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
+# MLflow's client reads its limits from the environment only: minutes of retries and its own progress bars otherwise.
+MLFLOW_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
 def main() -> None:
     """Run; what Rheostat refuses is one message on standard error and status 1, an interrupt is 130."""
+    for name, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except RheostatError as error:

@@ -15,8 +15,9 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
+    ["guarantee"],
 ]  # fmt: skip
-REPORTING = [["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"]]
+REPORTING = [["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"]]
 
 
 def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
