@@ -18,7 +18,9 @@ def demo(
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
-    """Train from the kept log, serve, answer held-out queries live, ship, retrain, promote or refuse, and show the numbers.
+    """Run the whole loop once and show it.
+
+    Trains from the kept log, serves, answers held-out queries live, ships, retrains, and promotes or refuses.
 
     Example: rheostat demo --queries 200 --seed 1
     """

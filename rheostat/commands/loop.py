@@ -14,7 +14,7 @@ def up(
     state: State = STATE,
     port: Annotated[int, typer.Option(help="Loopback port.")] = 5000,
 ) -> None:
-    """Run an MLflow server on the state folder's database, until Ctrl-C.
+    """Run an MLflow server until Ctrl-C.
 
     Example: rheostat up --port 5000
     """
@@ -41,7 +41,9 @@ def ship(
     tracking: TrackingUri = None,
     json: Json = None,
 ) -> None:
-    """Ship finished outcomes of a sidecar's store to MLflow, once each.
+    """Ship a sidecar's outcomes to MLflow.
+
+    Each is shipped once, whatever dies in between.
 
     Example: rheostat ship --tracking http://127.0.0.1:5000
     """
@@ -62,7 +64,7 @@ def promote(
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
-    """Make a version the champion if the evidence says that it is better, or say why not.
+    """Make a version champion, or say why not.
 
     Example: rheostat promote
     """
@@ -77,7 +79,7 @@ def promote(
 
 
 def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: TrackingUri = None) -> None:
-    """Make the champion before this one the champion again.
+    """Go back to the champion before this one.
 
     Example: rheostat rollback
     """

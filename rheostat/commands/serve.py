@@ -22,7 +22,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind instead of the config's.")] = None,
     ship: Annotated[bool, typer.Option(help="Also ship outcomes to MLflow, in a process of its own.")] = True,
 ) -> None:
-    """Serve the OpenAI API in front of the model servers, until SIGTERM or Ctrl-C.
+    """Serve the OpenAI API until Ctrl-C.
+
+    The sidecar decides per request and runs the decision on the model servers of the config.
 
     Example: rheostat serve --config rheostat.toml
     """

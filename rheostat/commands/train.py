@@ -31,7 +31,9 @@ def collect(
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
-    """Sample answers to a task set and log how right and how dear each was. Stopped, it goes on where it was.
+    """Sample answers to a task set into a log.
+
+    Logs how right and how dear each sample was. Stopped, it goes on where it was.
 
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
@@ -81,14 +83,19 @@ def train(
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
-    """Fit a router on logged outcomes, judge it on held-out queries, log it to MLflow and register its bundle.
+    """Fit a router on logs and register it.
+
+    It is judged on held-out queries and logged to MLflow.
 
     Example: rheostat train log.parquet --encoder static
     """
+    from rheostat.data.errors import DatasetError
     from rheostat.training.fetch import fetch_segments
     from rheostat.training.pipeline import train_router
     from rheostat.training.registry import Registry
 
+    if missing := [path for path in logs if not path.exists()]:
+        raise DatasetError(f"no log at {missing[0]}: rheostat collect --export {missing[0]} makes one")
     loaded = load_config(config, state)
     uri = tracking_uri(tracking, loaded, state)
     with progress("training") as advance:
@@ -106,7 +113,7 @@ def report(
     state: State = STATE,
     json: Json = None,
 ) -> None:
-    """Write the budget-versus-accuracy page of a training.
+    """Write the budget-versus-accuracy page.
 
     Example: rheostat report --out frontier.html
     """

@@ -31,7 +31,9 @@ def test_models_lists_tiers_and_backends(client: openai.OpenAI) -> None:
     assert {"auto", "auto:quick", "auto:deep", "pocket", "pocket-large"} <= {model.id for model in client.models.list()}
 
 
-@pytest.mark.parametrize("action", ["pocket/direct@64", "pocket-large/cot@256", "pocket/self_consistency(k=4)@768", "pocket/best_of_n(n=4)@768"])
+@pytest.mark.parametrize(
+    "action", ["pocket/direct@64", "pocket-large/cot@256", "pocket/self_consistency(k=4)@768", "pocket/best_of_n(n=4)@768"]
+)
 def test_every_strategy_books_what_the_engine_counts(stack: Stack, client: openai.OpenAI, action: str) -> None:
     before = generated_tokens(stack.engines.values())
     booked = 0
@@ -111,5 +113,5 @@ def _running(stack: Stack) -> float:
 
 async def _until(condition, timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - it happens in other processes
             await asyncio.sleep(0.02)
