@@ -12,10 +12,6 @@ from rheostat.policies.processes import Kept, Process, free_port, require_port, 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 IGNORES_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 STUBBORN = [sys.executable, "-c", IGNORES_SIGTERM]
-    sys.executable,
-    "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)",
-]
 
 
 def test_a_kept_process_is_ended_once_and_forgotten(tmp_path) -> None:
