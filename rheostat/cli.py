@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import demo, engine, evidence, loop, serve, train
+from rheostat.commands import backtest, demo, engine, evidence, loop, serve, train
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("collect")(train.collect)
 app.command("train")(train.train)
 app.command("report")(train.report)
 app.command("guarantee")(evidence.guarantee)
+app.command("backtest")(backtest.backtest)
 app.command("promote")(loop.promote)
 app.command("rollback")(loop.rollback)
 app.command("ship")(loop.ship)

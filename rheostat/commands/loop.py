@@ -74,8 +74,8 @@ def promote(
     loaded = load_config(config, state)
     registry = Registry(tracking_uri(tracking, loaded, state))
     verdict = promotion.promote(registry, version, prices=loaded.prices, force=force, seed=seed)
-    rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion, verdict.reason]]
-    show("promotion", ["version", "verdict", "champion", "reason"], rows, json=json, value=verdict)
+    rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion]]
+    show(verdict.reason, ["version", "verdict", "champion now"], rows, json=json, value=verdict)
 
 
 def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: TrackingUri = None) -> None:

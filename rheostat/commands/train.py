@@ -134,11 +134,12 @@ def report(
 
 
 def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
-    """The fixed actions, the router at its targets and the verdict as a table."""
-    rows = [
-        [point.name, _interval(point), f"{point.tokens:.1f}", f"{point.cost_usd * 1e6:.1f}"]
-        for point in (*evaluation.fixed, *evaluation.targets, evaluation.at_best_fixed.point)
-    ]
+    """The fixed actions, the router at every fifth percent of accuracy it reaches, and the verdict, as a table."""
+    reached = [point for point in evaluation.targets if point.feasible and round(100 * (point.target or 0)) % 5 == 0]
+    named = [(point.name, point) for point in evaluation.fixed]
+    named += [(f"router, target {point.target:.2f}", point) for point in reached]
+    named += [(f"router, as good as {evaluation.best_fixed}", evaluation.at_best_fixed.point)]
+    rows = [[name, _interval(point), f"{point.tokens:.1f}", f"{point.cost_usd * 1e6:.1f}"] for name, point in named]
     title = f"{evaluation.verdict}: {evaluation.reason}"
     show(title, ["policy", "accuracy (95%)", "tokens/query", "cost/query (1e-6 USD)"], rows, json=json, value=evaluation)
 
