@@ -16,7 +16,7 @@ from rheostat.training.evaluate import Evaluation
 from rheostat.training.pipeline import EVALUATION_FILE, latest_training
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
+from matplotlib import pyplot as plt  # the backend must be chosen first
 
 
 def draw(evaluation: Evaluation, out: Path) -> None:
