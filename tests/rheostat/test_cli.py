@@ -15,9 +15,12 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
-    ["guarantee"],
+    ["guarantee"], ["backtest"], ["backtest-stopping"],
 ]  # fmt: skip
-REPORTING = [["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"]]
+REPORTING = [
+    ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
+    ["backtest"], ["backtest-stopping"],
+]  # fmt: skip
 
 
 def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
