@@ -29,9 +29,9 @@ from rheostat.training.registry import Registry
 from rheostat.training.tracking_server import TrackingServer
 
 if TYPE_CHECKING:
-    from rheostat.training.evaluate import Interval, Point
+    from rheostat.training.evaluate import Evaluation, Interval, Point
 
-TARGETS = (0.6, 0.75, 0.85)
+SHARES = (0.7, 0.85, 1.0)  # of the best fixed action's accuracy: the three targets asked for
 MODELS = {"pocket": 1.0, "pocket-large": 5.0}  # USD per million generated tokens, in the ratio of their parameters
 BACKEND = """\
 [[backend]]
@@ -122,7 +122,7 @@ class Demonstration:
             config = self._config(engines, tracking.uri, trained.evaluation.best_fixed)
             url = self._start_sidecar(running, config, keep)
             before = generated_tokens(e.url for e in engines.values())
-            replies = {target: self._ask(url, trained, target) for target in TARGETS}
+            replies = {target: self._ask(url, trained, target) for target in targets(trained.evaluation)}
             spent = generated_tokens(e.url for e in engines.values()) - before
             again, second = self._retrain(log, registry, config, tracking.uri)
             swapped = self._swap_note(url, second)
@@ -185,7 +185,7 @@ class Demonstration:
 
     def _ask(self, url: str, trained: Trained, target: float) -> list[Reply]:
         tasks = held_out_tasks(trained.folder / "test_table.npz", kept_log("pocket"), self.n_queries, self.seed)
-        self.say(f"asking {len(tasks)} held-out queries at target accuracy {target:.2f}")
+        self.say(f"asking {len(tasks)} held-out queries at target accuracy {target:.3f}")
         return asyncio.run(ask_all(url, tasks, target_accuracy=target))
 
     def _retrain(self, log: Path, registry: Registry, config: Path, tracking_uri: str) -> tuple[Trained, Verdict]:
@@ -220,6 +220,12 @@ class Demonstration:
             f"report: {again.report}",
             f"MLflow page: {tracking_uri} (data in {self.state / 'mlflow'}; rheostat up --state {self.state} shows it again)",
         ]
+
+
+def targets(evaluation: Evaluation) -> list[float]:
+    """Three target accuracies that the log says can be met, the dearest as good as the best fixed action."""
+    best = next(point.accuracy.value for point in evaluation.fixed if point.name == evaluation.best_fixed)
+    return [round(best * share, 3) for share in SHARES]
 
 
 def stop_kept(state: Path) -> list[str]:
@@ -277,7 +283,7 @@ def _live_row(target: float, replies: Sequence[Reply]) -> Row:
     n, right = len(replies), sum(reply.correct for reply in replies)
     low, high = wilson(right, n)
     return Row(
-        policy=f"rheostat live, target {target:.2f}", n=n, accuracy=right / n, low=low, high=high,
+        policy=f"rheostat live, target {target:.3f}", n=n, accuracy=right / n, low=low, high=high,
         tokens=sum(r.tokens for r in replies) / n, calls=sum(r.calls for r in replies) / n, seconds=sum(r.seconds for r in replies) / n,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from rheostat.data.errors import RegistryError
 from rheostat.training.tracking import is_healthy
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0  # it takes about 10 s; a starved machine has taken two minutes
 STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.1
 _LOG_LINES = 20

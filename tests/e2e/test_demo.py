@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rheostat.demonstration import TARGETS
+from rheostat.demonstration import SHARES
 from tests.e2e.conftest import Stack
 
 
@@ -10,7 +10,7 @@ def test_every_target_was_answered_live_and_every_fixed_action_is_shown(stack: S
     live = [row for row in stack.result.rows if row.policy.startswith("rheostat live")]
     fixed = [row for row in stack.result.rows if row not in live]
 
-    assert len(live) == len(TARGETS)
+    assert len(live) == len(SHARES)
     assert all(row.n == 30 and row.tokens > 0 and row.calls >= 1 and row.low <= row.accuracy <= row.high for row in live)
     assert {row.policy.split("/")[0] for row in fixed} == {"pocket", "pocket-large"}
 
@@ -20,7 +20,7 @@ def test_the_usage_in_the_answers_is_what_the_engines_counted(stack: Stack) -> N
 
 
 def test_live_outcomes_took_part_in_the_second_training(stack: Stack) -> None:
-    assert any(f"retraining with {30 * len(TARGETS)} live outcomes" in note for note in stack.result.notes)
+    assert any(f"retraining with {30 * len(SHARES)} live outcomes" in note for note in stack.result.notes)
 
 
 def test_both_promotions_say_why(stack: Stack) -> None:
