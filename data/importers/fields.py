@@ -1,0 +1,126 @@
+"""Reading foreign rows: a value is there and of its type, or the error says where it is not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rheostat.data.errors import DatasetError
+
+CHARACTERS_PER_TOKEN = 4
+ESTIMATED = "estimated: characters / 4"
+LOGGED = "logged"
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
+
+
+class Row(NamedTuple):
+    """One row of a foreign file; `number` counts from 1, as editors do."""
+
+    path: Path
+    number: int
+    values: Mapping[str, Any]
+
+    def get(self, column: str, kind: type | tuple[type, ...] = str) -> Any:
+        """The value of a column, or of a nested one named with dots.
+
+        Raises:
+            DatasetError: it is missing or of another type.
+        """
+        value: Any = self.values
+        for part in column.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                raise self.error(column, "is missing")
+            value = value[part]
+        if not isinstance(value, kind):
+            names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+            raise self.error(column, f"is {value!r:.60}, not {names}")
+        return value
+
+    def share(self, column: str) -> float:
+        """A reward: a number or its text in [0, 1], or true and false however they are spelled.
+
+        Raises:
+            DatasetError: it is something else.
+        """
+        value = self.get(column, object)
+        text = str(value).strip().lower()
+        if text in (*_TRUE, *_FALSE):
+            return float(text in _TRUE)
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            raise self.error(column, f"is {value!r:.60}, not a score in [0, 1]")
+        return number
+
+    def error(self, column: str, reason: str) -> DatasetError:
+        """What to raise about a column of this row."""
+        return DatasetError(f"{self.path} row {self.number}: {column} {reason}: correct the row, or leave it out")
+
+
+def json_lines(path: Path) -> Iterator[Row]:
+    """The objects of a JSON-lines file, or of a JSON file that is a list.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line is no JSON object.
+    """
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        rows = list(enumerate(_parsed(path, 1, text), start=1))
+    else:
+        rows = [(number, _parsed(path, number, line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    for number, values in rows:
+        if not isinstance(values, dict):
+            raise DatasetError(f"{path} row {number}: the row is no JSON object: give one object a line")
+        yield Row(path, number, values)
+
+
+def csv_rows(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file with a header; row 1 is the first after it.
+
+    Raises:
+        DatasetError: the file cannot be read, or a row has too many or too few columns.
+    """
+    reader = csv.DictReader(_text(path).splitlines(keepends=True), strict=True)
+    try:
+        for number, values in enumerate(reader, start=1):
+            if None in values or None in values.values():
+                raise DatasetError(f"{path} row {number}: the row has another number of columns than the header: quote its commas")
+            yield Row(path, number, values)
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {reader.line_num}: {error}: write it as CSV with a header") from error
+
+
+def json_object(path: Path, text: str, number: int = 1) -> Row:
+    """One JSON object as a row.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    values = _parsed(path, number, text)
+    if not isinstance(values, dict):
+        raise DatasetError(f"{path} row {number}: the file is no JSON object")
+    return Row(path, number, values)
+
+
+def tokens_of(text: str) -> int:
+    """A guess at the tokens of a text, for logs that count none."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path} ({error}): give a text file in UTF-8") from error
+
+
+def _parsed(path: Path, number: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} row {number}: not JSON ({error}): is the file complete?") from error

@@ -1,0 +1,57 @@
+"""CSV pairs as RouteLLM publishes them: a prompt, and one column a model that says whether it was right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rheostat.data.errors import DatasetError
+from rheostat.data.importers.fields import ESTIMATED, Row, csv_rows, tokens_of
+from rheostat.data.schema import Sample
+
+PROMPT = "prompt"
+RESPONSE = "_response"
+
+
+def read_pairs(path: Path, *, dataset: str | None = None, strategy: str = "direct") -> Iterator[Sample]:
+    """One sample a model and row. A column `MODEL_response` beside a model's gives its text.
+
+    Args:
+        path: the CSV file.
+        dataset: its name; the file's when None.
+        strategy: how the models were prompted.
+
+    Raises:
+        DatasetError: there are no model columns, or a row does not fit; names row, column and reason.
+    """
+    for row in csv_rows(path):
+        models = [name for name in row.values if f"{name}{RESPONSE}" in row.values] or _verdicts(row)
+        if not models:
+            raise DatasetError(f"{path}: no column says whether a model was right: give {PROMPT} and one column a model")
+        for model in models:
+            yield _sample(row, model, dataset or path.stem, strategy)
+
+
+def _verdicts(row: Row) -> list[str]:
+    return [name for name in row.values if name and name != PROMPT and not name.endswith(RESPONSE)]
+
+
+def _sample(row: Row, model: str, dataset: str, strategy: str) -> Sample:
+    prompt, response = row.get(PROMPT), str(row.values.get(f"{model}{RESPONSE}", ""))
+    return Sample(
+        dataset=dataset,
+        query_id=str(row.number),
+        query_text=prompt,
+        model=model,
+        strategy=strategy,
+        sample_index=0,
+        temperature=0.0,
+        answer=response or None,
+        gold="",
+        correct=row.share(model),
+        prompt_tokens=tokens_of(prompt),
+        completion_tokens=max(tokens_of(response), 1),
+        latency_s=0.0,
+        tokens_source=ESTIMATED,
+        source="routellm",
+    )
