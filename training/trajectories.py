@@ -1,0 +1,136 @@
+"""Runs of samples, drawn one at a time: the votes after each, what stop rules look at, and what stopping there would give.
+
+Votes follow `policies.evidence`: counted in order of submission, ties to the earlier answer, unparsed samples drawn but
+never counted. All runs advance together, a sample at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.training.outcomes import Array
+
+Codes = npt.NDArray[np.int16]
+Counts = npt.NDArray[np.int16]
+_NEVER = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectories:
+    """`r` runs of K samples; column n - 1 is the state after n samples. All arrays are (r, K) unless said otherwise.
+
+    Attributes:
+        first, second: votes of the leader and of the runner-up.
+        counted, distinct: parsed samples, different answers.
+        streak: how many of the newest votes agree.
+        rank: which distinct leader the present one is, 0 before any vote.
+        first_since, second_since: votes of the leader and of its best rival cast after the leader first took the lead.
+        ranked: (r, K, A) all votes, most first.
+        value: reward of the leader's answer, 0 before any vote.
+    """
+
+    first: Counts
+    second: Counts
+    counted: Counts
+    distinct: Counts
+    streak: Counts
+    rank: Counts
+    first_since: Counts
+    second_since: Counts
+    ranked: Counts
+    value: Array
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @property
+    def depth(self) -> int:
+        """K."""
+        return int(self.value.shape[1])
+
+    def rows(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Trajectories:
+        """The runs at `index`."""
+        return Trajectories(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def trajectories(codes: Codes, rewards: Array) -> Trajectories:
+    """Follow every run.
+
+    Args:
+        codes: (r, K) answer numbers below A in order of submission, -1 where unparsed.
+        rewards: (r, A) in [0, 1], what each answer of a run's query is worth.
+    """
+    runs = _Runs.empty(len(codes), rewards.shape[1])
+    states = []
+    for column in codes.T:
+        runs.add(column)
+        states.append(runs.state(rewards))
+    return Trajectories(*(np.stack(parts, axis=1) for parts in zip(*states, strict=True)))
+
+
+@dataclass(slots=True)
+class _Runs:
+    """Votes of all runs so far.
+
+    `at_lead[i, a]` holds the votes of run i at the moment answer a first took the lead, `rank[i, a]` as which leader.
+    """
+
+    votes: Counts
+    seen_at: Counts
+    rank: Counts
+    at_lead: Counts
+    leader: npt.NDArray[np.intp]
+    newest: npt.NDArray[np.intp]
+    streak: Counts
+    drawn: int = 0
+
+    @classmethod
+    def empty(cls, r: int, n_answers: int) -> _Runs:
+        votes = np.zeros((r, n_answers), dtype=np.int16)
+        none = np.full(r, -1, dtype=np.intp)
+        at_lead = np.zeros((r, n_answers, n_answers), dtype=np.int16)
+        return cls(votes, np.full_like(votes, _NEVER), votes.copy(), at_lead, none, none.copy(), np.zeros(r, dtype=np.int16))
+
+    def add(self, column: npt.NDArray[np.int16]) -> None:
+        """Count one more sample of every run."""
+        voted = np.flatnonzero(column >= 0)
+        answer = column[voted].astype(np.intp)
+        self.votes[voted, answer] += 1
+        self.seen_at[voted, answer] = np.minimum(self.seen_at[voted, answer], self.drawn)
+        self.streak[voted] = np.where(self.newest[voted] == answer, self.streak[voted] + 1, 1)
+        self.newest[voted] = answer
+        # More votes win, then the earlier appearance; `drawn` never reaches _NEVER.
+        self.leader[voted] = (self.votes[voted].astype(np.int64) * _NEVER - self.seen_at[voted]).argmax(axis=1)
+        self._crown(voted[self.rank[voted, self.leader[voted]] == 0])
+        self.drawn += 1
+
+    def _crown(self, runs: npt.NDArray[np.intp]) -> None:
+        """Note new leaders."""
+        leader = self.leader[runs]
+        self.rank[runs, leader] = self.rank[runs].max(axis=1, initial=0) + 1
+        self.at_lead[runs, leader] = self.votes[runs]
+
+    def state(self, rewards: Array) -> tuple[npt.NDArray[np.number], ...]:
+        """The fields of `Trajectories` after the newest sample."""
+        every, led = np.arange(len(self.votes)), self.leader >= 0
+        leader = np.maximum(self.leader, 0)
+        ranked = -np.sort(-self.votes, axis=1)
+        second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros_like(ranked[:, 0])
+        since = self.votes - self.at_lead[every, leader]
+        first_since = since[every, leader].copy()
+        since[every, leader] = 0
+        return (
+            ranked[:, 0],
+            second,
+            self.votes.sum(axis=1, dtype=np.int16),
+            (self.votes > 0).sum(axis=1, dtype=np.int16),
+            self.streak.copy(),
+            self.rank[every, leader],
+            first_since,
+            since.max(axis=1),
+            ranked,
+            np.where(led, rewards[every, leader], 0.0),
+        )
