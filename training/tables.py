@@ -90,6 +90,18 @@ def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float
     return _partial(used, tuple(actions), max_weight), counts
 
 
+def live_rows(paths: Sequence[Path]) -> pl.DataFrame:
+    """The live rows of stores and segments, one below the other; samples in them are left out.
+
+    Raises:
+        DatasetError: a file does not fit.
+        StoreError: a store cannot be read.
+    """
+    import polars as pl
+
+    return pl.concat([rows_frame([]), *(_read(path)[1] for path in paths)])
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -65,3 +65,76 @@ def _prices(path: Path | None, table: Path) -> dict[str, Price]:
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.4f}"
+
+
+def backtest_stopping(
+    table: Annotated[Path, typer.Argument(help="Multi-sample log (Parquet): several answers of one model to one question.")],
+    k: Annotated[int, typer.Option("--k", min=2, help="The most samples a rule may draw; questions with fewer are left out.")] = 16,
+    encoder: Encoder = "static",
+    state: State = STATE,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Compare stop rules on logged samples of held-out questions: accuracy at mean samples, published rules and learned ones.
+
+    Example: rheostat backtest-stopping log.parquet --k 16
+    """
+    from rheostat.router.encoder import load_encoder
+    from rheostat.training.backtest_stopping import backtest_stopping as run
+    from rheostat.training.sampled_items import read_items
+
+    with progress("backtest-stopping") as advance:
+        items = read_items(table, k)
+        weights = load_encoder(encoder, cache_folder=state / "encoders") if None not in items.texts else None
+        report = run(items, k=k, encoder=weights, seed=seed, on_progress=advance)
+    reference = report.reference
+    rows = []
+    for name, curve in report.rules.items():
+        needed = curve.samples_at_reference
+        best = max(curve.points, key=lambda point: point.accuracy)
+        accuracy = f"{best.accuracy:.4f} ({best.low:.4f}-{best.high:.4f})"
+        rows.append([name, "-" if needed is None else f"{needed:.2f}", accuracy, f"{best.samples:.2f}", best.setting])
+    title = (
+        f"{report.n_items} held-out items; {reference.rule} is right {reference.accuracy:.4f} of the time; priors from the {report.prior}"
+    )
+    show(title, ["rule", f"samples for {reference.rule}", "best accuracy (95%)", "its samples", "at"], rows, json=json, value=report)
+
+
+def ope(
+    logs: Annotated[list[Path], typer.Argument(help="Stores (SQLite) and segments (Parquet) of live traffic.")],
+    policy: Annotated[Path, typer.Option(help="Folder of the bundle to evaluate.")],
+    target: Annotated[float, typer.Option(help="Accuracy the bundle is asked for.")] = 0.9,
+    min_ess: Annotated[float, typer.Option(help="Effective sample size below which nothing is estimated.")] = 50.0,
+    prices: Prices = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Estimate from logged traffic what a bundle would have earned, with intervals, or say why the log cannot tell.
+
+    Example: rheostat ope .rheostat/outcomes.db --policy .rheostat/training/NAME/bundle
+    """
+    from rheostat.router.bundle import Bundle
+    from rheostat.training.ope import ESTIMATORS, evaluate_policy
+    from rheostat.training.ope_log import logged_bandit, modelled_rewards, read_live
+
+    with progress("ope") as advance:
+        advance("read", 0.0)
+        bundle = Bundle.load(policy)
+        log = read_live(logs, bundle)
+        advance("model the rewards", 0.3)
+        bandit = logged_bandit(log, bundle, target=target, prices=_prices(prices, logs[0]))
+        found = evaluate_policy(bandit, modelled_rewards(log.table, bundle.encoder, seed=seed), min_ess=min_ess, seed=seed)
+    rows = [
+        [f"{name} ({ESTIMATORS[name]})", f"{e.value:.4f}", f"{e.low:.4f}-{e.high:.4f}", _range(e.bernstein)]
+        for name, e in found.estimates.items()
+    ]
+    seen = found.diagnostics
+    title = f"{seen.n} rows, effective {seen.ess:.1f}, overlap {seen.overlap:.3f}, largest weight {seen.max_weight:.1f}"
+    show(title, ["estimator", "value", "95% bootstrap", "95% Bernstein"], rows, json=json, value=found)
+    if found.refused:
+        typer.echo(f"refused: {found.refused}", err=True)
+        raise typer.Exit(1)
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4f}-{interval[1]:.4f}"

@@ -15,11 +15,11 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
-    ["guarantee"], ["backtest"],
+    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"],
+    ["backtest"], ["backtest-stopping"], ["ope"],
 ]  # fmt: skip
 
 
