@@ -22,16 +22,19 @@ from rheostat.router.frontier import frontier
 from rheostat.training import baselines, rivals
 from rheostat.training.baselines import Costed
 from rheostat.training.curves import Spend, aiq, apgr, cost_interval
+from rheostat.training.embeddings import unheard
 from rheostat.training.evaluate import Bootstrap, Interval
 from rheostat.training.fit import Progress, check_table, quiet
 from rheostat.training.learners import TrainingSet, fit_costs
 from rheostat.training.logged import Codes, Logged
 from rheostat.training.outcomes import OutcomeTable, Rows
+from rheostat.training.sequential import Episodes, fit_sequential, spend_along
 from rheostat.training.split import positions
 from rheostat.training.stack import Stacked, fit_stack
 
 TRAIN_SHARE = 0.7
 QUERIES_PER_PRICE = 1000
+MIN_ANSWERED = 0.5  # agreement says something only where most answers can be read
 MEMBERS_ALONE = ("knn", "kmeans", "logistic", "lightgbm")
 
 
@@ -145,6 +148,8 @@ def backtest(
         _shuffled(bench.train, seed), bench.features, seed=seed, on_progress=_slice(on_progress, "shuffled control", 0.35, 0.7)
     )
     spends = prompt_policies(bench, stacked, control)
+    if bench.answers is not None and float((bench.answers >= 0).mean()) >= MIN_ANSWERED:
+        spends["rheostat_sequential"] = sequential_policy(bench, stacked, on_progress=_slice(on_progress, "sequential policy", 0.7, 0.95))
     on_progress("compare", 0.95)
     report = judge_all(bench, spends, stacked, control)
     stated = {} if prices is None else {model: price.usd_per_1m_output for model, price in prices.items()}
@@ -195,6 +200,20 @@ def prompt_policies(bench: Bench, stacked: Stacked, control: Stacked) -> dict[st
         "shuffled": rivals.priced(control.held_out, bench.expected, bench.truth),
         "oracle": rivals.oracle(bench.truth),
     }
+
+
+def sequential_policy(bench: Bench, stacked: Stacked, *, on_progress: Callable[[float], None] = unheard) -> Spend:
+    """The policy that looks at the answers so far before it spends more; the bench must have answers.
+
+    Raises:
+        DatasetError: the table was replayed from several samples, so that no single answers exist.
+    """
+    if bench.answers is None or bench.answers_before is None:
+        raise DatasetError("the log has several samples of a cell: the sequential policy needs one answer each")
+    train = Episodes.of(stacked.held_in, bench.answers_before, bench.before.reward, bench.expected_before, bench.before.cost_usd)
+    test = Episodes.of(stacked.held_out, bench.answers, bench.truth.reward, bench.expected, bench.truth.cost_usd)
+    scale = float(bench.before.cost_usd[:, baselines.best_fixed(bench.before)].mean())
+    return spend_along(fit_sequential(train, scale=scale, seed=bench.seed, on_progress=on_progress), test)
 
 
 def judge_all(bench: Bench, spends: Mapping[str, Spend], stacked: Stacked, control: Stacked) -> BacktestReport:
