@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 import urllib.error
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from rheostat.data.errors import EngineError
-from rheostat.policies.processes import Process, free_port, require_port, tail
+from rheostat.policies.processes import Process, free_port, require_port, spawn, tail
 from rheostat.policies.weights import Weights, resolve_weights
 
 START_TIMEOUT_S = 600.0
@@ -103,13 +102,9 @@ class Engines:
         weights = resolve_weights(model)
         log_path = self.folder / f"{weights.name}.log"
         command = engine_command(weights, chosen, distribution, extra_args)
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=engine_environment(dict(os.environ), distribution), start_new_session=True,
-            )  # fmt: skip
+        process = spawn(command, log_path, engine_environment(dict(os.environ), distribution))
         state = EngineState(
-            name=weights.name, port=chosen, process=Process.of(process.pid),
+            name=weights.name, port=chosen, process=process,
             model_path=str(weights.path), log_path=str(log_path),
         )  # fmt: skip
         self._state_path(state.name).write_bytes(msgspec.json.encode(state))

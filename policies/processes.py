@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,6 +53,22 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
             psutil.wait_procs(left, timeout=timeout_s)
 
 
+class Detached(subprocess.Popen[bytes]):
+    """A child that is meant to outlive its parent: forgetting it is no mistake to warn of."""
+
+    def __del__(self) -> None:
+        """Nothing to clean up."""
+
+
+def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Start a process in a group of its own, its output in a file, with nothing on its standard input."""
+    with log.open("wb") as output:
+        child = Detached(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    return Process.of(child.pid)
+
+
 def _signal_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
@@ -64,10 +82,10 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, name: str, pid: int) -> None:
+    def add(self, name: str, process: Process) -> None:
         """Write a process down."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{name}.json").write_bytes(msgspec.json.encode(Process.of(pid)))
+        (self.folder / f"{name}.json").write_bytes(msgspec.json.encode(process))
 
     def stop_all(self) -> list[str]:
         """End all that still run and forget them; returns the names of those that ran."""

@@ -44,18 +44,20 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-# MLflow's client reads its limits from the environment only: minutes of retries and its own progress bars otherwise.
-MLFLOW_SETTINGS = {
+# What these libraries read from the environment only: bounds instead of minutes of retries, and no bars or notes of theirs.
+LIBRARY_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "TQDM_DISABLE": "1",
 }
 
 
 def main() -> None:
     """Run; what Rheostat refuses is one message on standard error and status 1, an interrupt is 130."""
-    for name, value in MLFLOW_SETTINGS.items():
+    for name, value in LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         app()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 import sys
 import time
 import urllib.error
@@ -22,7 +21,7 @@ from rheostat.data.logs import kept_log
 from rheostat.data.schema import Query
 from rheostat.live import Reply, ask_all
 from rheostat.policies.engine import Engines, EngineState
-from rheostat.policies.processes import Kept, Process, free_port
+from rheostat.policies.processes import Kept, Process, free_port, spawn, tail
 from rheostat.training.pipeline import Trained, train_router
 from rheostat.training.promote import Verdict, promote
 from rheostat.training.registry import Registry
@@ -113,7 +112,7 @@ class Demonstration:
         with contextlib.ExitStack() as running:
             engines = self._launch_engines(running, keep)
             tracking = TrackingServer(self.state / "mlflow").start()
-            self._end_or_keep(running, keep, "mlflow", tracking.pid, tracking.stop)
+            self._end_or_keep(running, keep, "mlflow", Process.of(tracking.pid))
             registry = Registry(tracking.uri)
             trained, verdict = self._train([log], registry, "training on the kept log")
             for engine in engines.values():
@@ -123,20 +122,19 @@ class Demonstration:
             url = self._start_sidecar(running, config, keep)
             before = generated_tokens(e.url for e in engines.values())
             replies = {target: self._ask(url, trained, target) for target in targets(trained.evaluation)}
+            fresh = self._traffic(url, log, min(replies))
+            asked = [reply for found in (*replies.values(), fresh) for reply in found]
             spent = generated_tokens(e.url for e in engines.values()) - before
             again, second = self._retrain(log, registry, config, tracking.uri)
             swapped = self._swap_note(url, second)
-            notes = [*self._notes(trained, verdict, again, second, tracking.uri), swapped, _conservation(replies, spent)]
-            notes += (
-                [f"still running: sidecar {url}, MLflow {tracking.uri}, engines {', '.join(e.url for e in engines.values())}"]
-                if keep
-                else []
-            )
+            notes = [*self._notes(trained, verdict, again, second, tracking.uri), swapped, _conservation(asked, spent)]
+            if keep:
+                notes.append(f"still running: sidecar {url}, MLflow {tracking.uri}, engines {', '.join(e.url for e in engines.values())}")
         return Result(
             rows=[*_fixed_rows(trained), *(_live_row(target, found) for target, found in replies.items())],
             notes=notes,
             verdicts=[verdict, second],
-            ledger_tokens=sum(reply.tokens for found in replies.values() for reply in found),
+            ledger_tokens=sum(reply.tokens for reply in asked),
             engine_tokens=spent,
             seconds=time.monotonic() - began,
         )
@@ -170,22 +168,33 @@ class Demonstration:
     def _start_sidecar(self, running: contextlib.ExitStack, config: Path, keep: bool) -> str:
         self.say("starting the sidecar")
         command = [sys.executable, "-m", "rheostat", "serve", "--config", str(config), "--no-ship"]
-        with (self.state / "sidecar.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        self._end_or_keep(running, keep, "sidecar", process.pid, Process.of(process.pid).end)
+        process = spawn(command, self.state / "sidecar.log")
+        self._end_or_keep(running, keep, "sidecar", process)
         url = f"http://127.0.0.1:{_port(config)}"
         _wait_ready(url, process, self.state / "sidecar.log")
         return url
 
-    def _end_or_keep(self, running: contextlib.ExitStack, keep: bool, name: str, pid: int, end: Callable[[], None]) -> None:
+    def _end_or_keep(self, running: contextlib.ExitStack, keep: bool, name: str, process: Process) -> None:
         if keep:
-            Kept(self.state / "kept").add(name, pid)
+            Kept(self.state / "kept").add(name, process)
         else:
-            running.callback(end)
+            running.callback(process.end)
 
     def _ask(self, url: str, trained: Trained, target: float) -> list[Reply]:
         tasks = held_out_tasks(trained.folder / "test_table.npz", kept_log("pocket"), self.n_queries, self.seed)
         self.say(f"asking {len(tasks)} held-out queries at target accuracy {target:.3f}")
+        return asyncio.run(ask_all(url, tasks, target_accuracy=target))
+
+    def _traffic(self, url: str, log: Path, target: float) -> list[Reply]:
+        """Questions that the log does not have: held-out ones never train, these may."""
+        from rheostat.data.samples import read_samples
+        from rheostat.data.tasks import load_tasks
+
+        known = set(read_samples(log)["query_text"].unique())
+        tasks = [task for task in load_tasks("pocket", n=4 * self.n_queries, seed=self.seed + 1) if task.text not in known][
+            : self.n_queries
+        ]
+        self.say(f"asking {len(tasks)} questions that the log does not have, to learn from")
         return asyncio.run(ask_all(url, tasks, target_accuracy=target))
 
     def _retrain(self, log: Path, registry: Registry, config: Path, tracking_uri: str) -> tuple[Trained, Verdict]:
@@ -213,13 +222,18 @@ class Demonstration:
         there = trained.evaluation.at_best_fixed
         return [
             f"offline: {trained.evaluation.verdict}: {trained.evaluation.reason}",
-            f"at the best fixed action's accuracy the router needs 1/{there.token_ratio.value:.2f} of its tokens "
-            f"({there.token_ratio.low:.2f}-{there.token_ratio.high:.2f}) and 1/{there.cost_ratio.value:.2f} of its cost",
+            f"asked for the best fixed action's accuracy, the router takes {_share(there.token_ratio)} of its tokens "
+            f"and {_share(there.cost_ratio)} of its cost",
             f"first promotion: {verdict.reason}",
             f"after retraining with {again.live.get('used', 0)} live outcomes: {second.reason}",
             f"report: {again.report}",
             f"MLflow page: {tracking_uri} (data in {self.state / 'mlflow'}; rheostat up --state {self.state} shows it again)",
         ]
+
+
+def _share(ratio: Interval) -> str:
+    """How many times less, told as a share: 2.0 is 50%."""
+    return f"{1 / ratio.value:.0%} (95% interval {1 / ratio.high:.0%} to {1 / ratio.low:.0%})"
 
 
 def targets(evaluation: Evaluation) -> list[float]:
@@ -288,8 +302,8 @@ def _live_row(target: float, replies: Sequence[Reply]) -> Row:
     )  # fmt: skip
 
 
-def _conservation(replies: dict[float, list[Reply]], spent: int) -> str:
-    booked = sum(reply.tokens for found in replies.values() for reply in found)
+def _conservation(asked: Sequence[Reply], spent: int) -> str:
+    booked = sum(reply.tokens for reply in asked)
     verdict = "they agree" if booked == spent else f"they differ by {spent - booked}"
     return f"tokens: the answers' usage says {booked}, the engines' own counters say {spent}: {verdict}"
 
@@ -305,11 +319,11 @@ def _counter(url: str) -> int:
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:generation_tokens_total")))
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(url: str, process: Process, log: Path) -> None:
     began = time.monotonic()
     while time.monotonic() - began < READY_TIMEOUT_S:
-        if process.poll() is not None:
-            raise RheostatError(f"the sidecar ended with status {process.returncode}: see {log}")
+        if not process.is_alive:
+            raise RheostatError(f"the sidecar ended while starting; the end of {log}:\n{tail(log, 20)}")
         with contextlib.suppress(urllib.error.URLError, OSError):
             if _get(f"{url}/readyz").get("ready"):
                 return

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rheostat.data.errors import RegistryError
+from rheostat.policies.processes import Detached
 from rheostat.training.tracking import is_healthy
 
 START_TIMEOUT_S = 240.0  # it takes about 10 s; a starved machine has taken two minutes
@@ -38,7 +39,7 @@ class TrackingServer:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.port = port or _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Detached | None = None
 
     @property
     def uri(self) -> str:
@@ -71,7 +72,7 @@ class TrackingServer:
             raise RegistryError(f"port {self.port} is in use: choose another for MLflow, or stop what listens there")
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = Detached(
                 self._command(), stdout=log, stderr=log, env={**os.environ, **_SERVER_ENVIRONMENT}, start_new_session=True
             )
         (self.folder / "mlflow.pid").write_text(str(self._process.pid))

@@ -20,6 +20,7 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow: http://HOST:PORT or sqlite:///FILE; the config's, else one in the state folder, when left out.")
 ]
 
+PIPED_WIDTH = 140  # a file or a log has no width of its own
 STATE = Path(".rheostat")
 CONFIG = Path("rheostat.toml")
 
@@ -35,10 +36,11 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=None).print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else PIPED_WIDTH).print(table)
 
 
 def write_json(path: Path, value: Any) -> None:

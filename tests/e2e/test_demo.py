@@ -20,7 +20,7 @@ def test_the_usage_in_the_answers_is_what_the_engines_counted(stack: Stack) -> N
 
 
 def test_live_outcomes_took_part_in_the_second_training(stack: Stack) -> None:
-    assert any(f"retraining with {30 * len(SHARES)} live outcomes" in note for note in stack.result.notes)
+    assert any(f"retraining with {30 * (len(SHARES) + 1)} live outcomes" in note for note in stack.result.notes)
 
 
 def test_both_promotions_say_why(stack: Stack) -> None:

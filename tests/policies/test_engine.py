@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Iterator
@@ -16,16 +15,15 @@ import pytest
 from rheostat.data.errors import EngineError
 from rheostat.policies import engine
 from rheostat.policies.engine import Engines, EngineState, engine_command, engine_environment
-from rheostat.policies.processes import Process
+from rheostat.policies.processes import Process, spawn
 from rheostat.policies.weights import Weights, resolve_weights
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = spawn([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path_factory.mktemp("sleeper") / "log")
     yield process
-    process.kill()
-    process.wait()
+    process.end()
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def write_state(folder: Path, process: Process, port: int, name: str = "pocket")
 
 
 def test_an_engine_that_is_up_but_does_not_answer_is_starting(tmp_path, sleeper, closed_port) -> None:
-    write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    write_state(tmp_path, sleeper, closed_port)
 
     assert [status.state for status in Engines(tmp_path).status()] == ["starting"]
 
@@ -56,11 +54,11 @@ def test_a_reused_pid_is_not_taken_for_the_engine(tmp_path, sleeper, closed_port
     assert engines.find("pocket") is None
     assert [status.state for status in engines.status()] == ["dead"]
     assert not engines.stop("pocket")
-    assert sleeper.poll() is None
+    assert sleeper.is_alive
 
 
 def test_stop_ends_the_process_and_forgets_it(tmp_path, sleeper, closed_port) -> None:
-    write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    write_state(tmp_path, sleeper, closed_port)
     engines = Engines(tmp_path)
 
     assert engines.stop("pocket")
@@ -69,16 +67,15 @@ def test_stop_ends_the_process_and_forgets_it(tmp_path, sleeper, closed_port) ->
 
 
 def test_waiting_for_an_engine_that_died_shows_its_last_words(tmp_path, sleeper, closed_port) -> None:
-    state = write_state(tmp_path, Process.of(sleeper.pid), closed_port)
-    sleeper.kill()
-    sleeper.wait()
+    state = write_state(tmp_path, sleeper, closed_port)
+    sleeper.end()
 
     with pytest.raises(EngineError, match=r"died while starting(.|\n)*last words"):
         Engines(tmp_path).wait(state)
 
 
 def test_waiting_is_bounded_and_ends_what_was_started(tmp_path, sleeper, closed_port) -> None:
-    state = write_state(tmp_path, Process.of(sleeper.pid), closed_port)
+    state = write_state(tmp_path, sleeper, closed_port)
     seen: list[str] = []
 
     with pytest.raises(EngineError, match=r"not ready after 0 s(.|\n)*--timeout"):
@@ -88,7 +85,7 @@ def test_waiting_is_bounded_and_ends_what_was_started(tmp_path, sleeper, closed_
 
 def test_two_engines_launched_at_once_get_different_ports(tmp_path, sleeper, closed_port, monkeypatch) -> None:
     first = engine.free_port()
-    write_state(tmp_path, Process.of(sleeper.pid), first)
+    write_state(tmp_path, sleeper, first)
 
     assert engine.free_port(taken=Engines(tmp_path)._ports()) != first
 
