@@ -376,4 +376,5 @@ def _reason(route: bool, gain: Interval, control: Interval, comparison: Comparis
     weaker, baseline = (gain, "the best fixed action") if gain.low <= control.low else (control, "the shuffled-label control")
     bound = f"the utility gain over {baseline} is {weaker.value:+.4f} (95% interval {weaker.low:+.4f} to {weaker.high:+.4f})"
     verdict = f"Routing pays: {bound}." if route else f"Do not route: {bound}, so it is not shown to be above zero."
-    return f"{verdict} {numbers}"
+    saves = not route or comparison.cost_ratio.low > 1
+    return f"{verdict} {numbers}" if saves else f"{verdict} {numbers} So it pays at smaller budgets; at that accuracy no saving is shown."

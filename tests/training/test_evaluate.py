@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from rheostat.router.rules import multiplier_grid
 from rheostat.training import baselines
+from rheostat.training import evaluate as evaluate_module
 from rheostat.training.baselines import Costed
-from rheostat.training.evaluate import Bootstrap, Evaluation, judge
+from rheostat.training.evaluate import Bootstrap, Evaluation, Interval, judge
 from tests.training.fitting import PRICES, WordEncoder, fitted
 
 
@@ -102,3 +103,14 @@ def test_judging_a_bundle_again_gives_the_same_utility():
     judged = judge(fitted().bundle, fitted().test, PRICES, encoder=WordEncoder())
     again = baselines.policy_utility(judged.p_correct, judged.cost_usd, judged.truth, scale_usd=evaluation.utility_scale_usd)
     np.testing.assert_allclose(again, evaluation.utility_router)
+
+
+@pytest.mark.parametrize(("ratio", "says_so"), [(Interval(2.0, 1.5, 2.5), False), (Interval(1.0, 0.9, 1.1), True)])
+def test_a_gain_without_a_saving_at_the_best_fixed_accuracy_says_so(ratio, says_so):
+    comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, cost_ratio=ratio)
+    gain = Interval(0.05, 0.04, 0.06)
+
+    reason = evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", 0.5, 100)
+
+    assert reason.startswith("Routing pays")
+    assert ("no saving is shown" in reason) == says_so
