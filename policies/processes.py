@@ -105,7 +105,7 @@ def require_port(port: int) -> int:
     Raises:
         EngineError: it is in use.
     """
-    if not _is_free(port):
+    if not is_free(port):
         raise EngineError(f"port {port} on 127.0.0.1 is in use: choose another with --port, or stop what listens there")
     return port
 
@@ -117,12 +117,13 @@ def free_port(first: int = 8100, last: int = 8199, *, taken: frozenset[int] = fr
         EngineError: all are in use.
     """
     for port in range(first, last + 1):
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise EngineError(f"all ports from {first} to {last} on 127.0.0.1 are in use: choose one with --port")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rheostat.data.errors import RegistryError
-from rheostat.policies.processes import Detached
+from rheostat.policies.processes import Detached, is_free
 from rheostat.training.tracking import is_healthy
 
 START_TIMEOUT_S = 240.0  # it takes about 10 s; a starved machine has taken two minutes
@@ -68,7 +68,7 @@ class TrackingServer:
         Raises:
             RegistryError: the port is taken, the server died (with the end of its log), or it did not answer in time.
         """
-        if not _is_free(self.port):
+        if not is_free(self.port):
             raise RegistryError(f"port {self.port} is in use: choose another for MLflow, or stop what listens there")
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
@@ -129,13 +129,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
