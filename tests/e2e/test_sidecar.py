@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
 from collections.abc import Iterable
 
@@ -73,6 +74,7 @@ def test_a_backends_own_name_is_passed_through_and_booked(stack: Stack, client: 
 
 
 async def test_cancelled_clients_free_the_engine_and_every_token_is_booked(stack: Stack) -> None:
+    await _until(lambda: _is_settled(stack))
     before, booked_before = generated_tokens(stack.engines.values()), _booked(stack)
     async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
         calls = [
@@ -90,7 +92,7 @@ async def test_cancelled_clients_free_the_engine_and_every_token_is_booked(stack
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
     await _until(lambda: _running(stack) == 0)
-    await _until(lambda: _open_decisions(stack) == 0)
+    await _until(lambda: _is_settled(stack))
 
     assert _booked(stack) - booked_before == generated_tokens(stack.engines.values()) - before
 
@@ -100,9 +102,12 @@ def _booked(stack: Stack) -> int:
         return sum(row.outcome.ledger.generated for row in store.rows_after(0, 1_000_000) if row.outcome is not None)
 
 
-def _open_decisions(stack: Stack) -> int:
+def _is_settled(stack: Stack) -> bool:
+    """Whether all that the sidecar did is in the store."""
+    with urllib.request.urlopen(f"{stack.url}/readyz", timeout=10) as answer:
+        queued = json.loads(answer.read())["store"]["queued"]
     with OutcomeReader(stack.store) as store:
-        return store.counts().unfinished
+        return bool(queued == 0 and store.counts().unfinished == 0)
 
 
 def _running(stack: Stack) -> float:
