@@ -125,6 +125,7 @@ class Demonstration:
             fresh = self._traffic(url, log, min(replies))
             asked = [reply for found in (*replies.values(), fresh) for reply in found]
             spent = generated_tokens(e.url for e in engines.values()) - before
+            _wait_written(url)
             again, second = self._retrain(log, registry, config, tracking.uri)
             swapped = self._swap_note(url, second)
             notes = [*self._notes(trained, verdict, again, second, tracking.uri), swapped, _conservation(asked, spent)]
@@ -329,6 +330,15 @@ def _wait_ready(url: str, process: Process, log: Path) -> None:
                 return
         time.sleep(0.2)
     raise RheostatError(f"the sidecar was not ready within {READY_TIMEOUT_S:.0f} s: see {log}")
+
+
+def _wait_written(url: str) -> None:
+    """Until the sidecar's last group commit: what it answered a moment ago is then in the store."""
+    began = time.monotonic()
+    while _get(f"{url}/readyz")["store"]["queued"]:
+        if time.monotonic() - began > READY_TIMEOUT_S:
+            raise RheostatError(f"the sidecar's store does not take its records: see {url}/readyz")
+        time.sleep(0.05)
 
 
 def _get(url: str) -> dict[str, Any]:
