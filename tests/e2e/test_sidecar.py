@@ -63,10 +63,11 @@ def test_a_stream_gives_the_same_pieces_as_any_openai_server(client: openai.Open
     assert any(chunk.usage is not None and chunk.usage.completion_tokens > 0 for chunk in chunks)
 
 
-def test_a_backends_own_name_is_passed_through_and_booked(stack: Stack, client: openai.OpenAI) -> None:
+async def test_a_backends_own_name_is_passed_through_and_booked(stack: Stack, client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="pocket", messages=[{"role": "user", "content": QUESTIONS[0]}], max_tokens=64)
 
     assert answer.model_extra is not None
+    await _until(lambda: _is_settled(stack))
     with OutcomeReader(stack.store) as store:
         decision = store.decision(answer.model_extra["rheostat"]["decision_id"])
     assert decision is not None
