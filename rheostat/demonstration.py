@@ -127,7 +127,7 @@ class Demonstration:
             spent = generated_tokens(e.url for e in engines.values()) - before
             _wait_written(url)
             again, second = self._retrain(log, registry, config, tracking.uri)
-            swapped = self._swap_note(url, second)
+            swapped = self._swap_note(url, second, again.folder.name)
             notes = [*self._notes(trained, verdict, again, second, tracking.uri), swapped, _conservation(asked, spent)]
             if keep:
                 notes.append(f"still running: sidecar {url}, MLflow {tracking.uri}, engines {', '.join(e.url for e in engines.values())}")
@@ -208,13 +208,13 @@ class Demonstration:
         segments = fetch_segments(tracking_uri, self.state / "segments")
         return self._train([log, *segments], registry, "retraining on the log and the live outcomes")
 
-    def _swap_note(self, url: str, verdict: Verdict) -> str:
-        """With a new champion, wait until the running sidecar serves it."""
+    def _swap_note(self, url: str, verdict: Verdict, bundle: str) -> str:
+        """With a new champion, wait until the running sidecar serves its bundle."""
         if not verdict.promoted:
             return f"the sidecar keeps serving champion version {verdict.champion}"
         began = time.monotonic()
         while time.monotonic() - began < SWAP_TIMEOUT_S:
-            if _get(f"{url}/readyz").get("bundle") == str(verdict.challenger):
+            if _get(f"{url}/readyz").get("bundle") == bundle:
                 return f"the running sidecar swapped to version {verdict.challenger} without a restart"
             time.sleep(0.2)
         return f"the sidecar did not swap to version {verdict.challenger} within {SWAP_TIMEOUT_S:.0f} s: see {self.state / 'sidecar.log'}"
