@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rheostat.data.problems import FAMILIES, problems
 from rheostat.data.problems.dialogues import Dialogue, training_dialogue
@@ -168,8 +168,10 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     size, out = SIZES[args.size], Path(args.out)
     state_file = out.parent / f".{out.name}.state.pt"
-    tokenizer = make_tokenizer(args.seed)
+    tokenizer = make_tokenizer(args.seed) if args.start is None else AutoTokenizer.from_pretrained(args.start)
     model = make_model(size, tokenizer)
+    if args.start is not None:
+        model.load_state_dict(LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32).state_dict())
     optimizers = Optimizers(model, size)
     step, spent = restore(state_file, model, optimizers)
     source = batches(tokenizer, args.seed + 1000 * step, args.rows)
@@ -239,6 +241,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="pocket")
     parser.add_argument("--minutes", type=float, default=25.0, help="training time; the schedule is laid over it")
     parser.add_argument("--out", required=True, help="folder for the finished model")
+    parser.add_argument("--start", help="folder of a model of the same size to go on from (with another --seed: new problems)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=16, help="packed rows of 256 tokens in a batch")
