@@ -156,11 +156,52 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_depth: Count = 64
     """Deepest nesting of a request body."""
     max_in_flight: Count = 1024
-    """Requests in flight before new ones are shed."""
+    """Requests served at once; more wait for a place."""
+    max_queued: Annotated[int, msgspec.Meta(ge=0)] = 256
+    """Requests that may wait for a place; more are shed at once."""
+    max_wait_s: Positive = 2.0
+    """Longest wait for a place; after it the request is shed."""
+    max_connections: Count = 4096
+    """Open connections; for one more, the one that has been idle longest is closed."""
+    head_timeout_s: Positive = 10.0
+    """How long a client may take to send the head of a request, also of the first one."""
+    body_timeout_s: Positive = 30.0
+    """How long a client may take to send the body of a request."""
+    stall_timeout_s: Positive = 30.0
+    """How long a client may leave a full send buffer unread before its connection is cut."""
     max_tokens: Count = 16_384
     """Largest `max_tokens` times `n` a request may ask for."""
     drain_s: Positive = 20.0
     """How long a stop waits for requests in flight."""
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How calls are spread over the replicas of a model."""
+
+    probe_s: Positive = 1.0
+    """Seconds between looks at the health and the load of every backend."""
+    probe_timeout_s: Positive = 2.0
+    """How long a look may take before the backend counts as unwell."""
+    retry_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    """Calls that may be tried again on another replica, as a share of all calls."""
+    prefix_affinity: bool = True
+    """Whether prompts that begin alike go to the same replica, whose cache knows the beginning, while it is not busier."""
+
+
+class CongestionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What load does to prices: under load decisions get cheaper before requests are shed."""
+
+    weight: NotNegative = 1.0
+    """A model with a full queue costs (1 + weight) times its price in decisions; 0 turns this off."""
+    full_queue: Count = 32
+    """Requests waiting in a replica's engine that count as a full queue."""
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The request log: one JSON object a line, one line a request."""
+
+    requests: str = "-"
+    """File to append to; `-` is standard output, empty turns the log off."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +223,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Logged exploration."""
     server: ServerConfig = ServerConfig()
     """The listener and its bounds."""
+    pool: PoolConfig = PoolConfig()
+    """How calls are spread over the replicas of a model."""
+    congestion: CongestionConfig = CongestionConfig()
+    """What load does to prices."""
+    log: LogConfig = LogConfig()
+    """The request log."""
 
     @property
     def prices(self) -> dict[str, Price]:
