@@ -7,7 +7,7 @@ nothing of HTTP, routers or logs. The protocol follows the solvers of inspect_ai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -184,6 +184,10 @@ class Call(Protocol):
         """
         ...
 
+    def book(self, attempt: Attempt) -> None:
+        """Book a call that a reward model's own client made: it reads tokens and generates none."""
+        ...
+
 
 class LeftTokens(Protocol):
     """How many generated tokens may still be reserved."""
@@ -200,6 +204,32 @@ class Scorer(Protocol):
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
         """The score, or None for an abstention."""
+        ...
+
+
+class GroupScorer(Scorer, Protocol):
+    """A scorer that sees the candidates of a query together, because they bear on one another or fit one request."""
+
+    async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
+        """One score or abstention for each candidate, in their order."""
+        ...
+
+
+class StepScorer(Scorer, Protocol):
+    """A process reward model: scores the steps of an answer, finished or not."""
+
+    async def steps(self, query: Query, steps: Sequence[str], call: Call) -> tuple[float, ...] | None:
+        """The chance in [0, 1], for every step, that it and all before it are right; None for an abstention."""
+        ...
+
+
+class Comparer(Protocol):
+    """Compares two candidates, its own calls booked as verifier."""
+
+    name: str
+
+    async def compare(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
+        """1.0 where the first is better, 0.0 where the second is, 0.5 for a tie, None for an abstention."""
         ...
 
 

@@ -153,6 +153,10 @@ class Caller:
             raise UpstreamError(f"{backend.name} answered without a sample", backend=backend.name, retryable=True)
         return generation
 
+    def book(self, attempt: Attempt) -> None:
+        """Book a call that was made elsewhere; see `base.Call`."""
+        self._meter.book(attempt)
+
     def _timed(self, request: GenerateRequest) -> GenerateRequest:
         limits = [limit for limit in (request.timeout_s, self._clock.left_s) if limit is not None]
         return msgspec.structs.replace(request, timeout_s=min(limits, default=None))
