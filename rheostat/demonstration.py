@@ -172,7 +172,7 @@ class Demonstration:
         process = spawn(command, self.state / "sidecar.log")
         self._end_or_keep(running, keep, "sidecar", process)
         url = f"http://127.0.0.1:{_port(config)}"
-        _wait_ready(url, process, self.state / "sidecar.log")
+        wait_ready(url, process, self.state / "sidecar.log")
         return url
 
     def _end_or_keep(self, running: contextlib.ExitStack, keep: bool, name: str, process: Process) -> None:
@@ -320,7 +320,12 @@ def _counter(url: str) -> int:
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:generation_tokens_total")))
 
 
-def _wait_ready(url: str, process: Process, log: Path) -> None:
+def wait_ready(url: str, process: Process, log: Path) -> None:
+    """Until a sidecar says so.
+
+    Raises:
+        RheostatError: it ended, or was not ready in time; the message shows or names its log.
+    """
     began = time.monotonic()
     while time.monotonic() - began < READY_TIMEOUT_S:
         if not process.is_alive:

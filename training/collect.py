@@ -6,10 +6,8 @@ fails is tried again and recorded as a failure in the end: nothing is dropped si
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +22,8 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.samples import KEY, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
-from rheostat.data.tasks import load_tasks
 from rheostat.data.verifiers import verifier_of
 from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
-from rheostat.training.bulk import BulkBackend
 from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
 
@@ -298,40 +294,6 @@ def _sample(job: Job, completion: Completion, attempt: Attempt) -> Sample:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m rheostat.training.collect`: returns 0, 1 where samples are missing, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    tasks = load_tasks(options.tasks, n=options.n, seed=options.seed)
-    samplers = [Sampler.parse(spelling, options.model) for spelling in options.sampler]
-    backends = {options.model: [BulkBackend(url, url, model=options.served_name or options.model) for url in options.url]}
-    try:
-        collected = collect_now(
-            tasks, samplers, backends, options.store, concurrency=options.concurrency, seed=options.seed, on_progress=_Line()
-        )
-    except KeyboardInterrupt:
-        print("\nstopped: what came is stored; the same command goes on from there", file=sys.stderr)
-        return 130
-    print(f"\n{summary(collected)}", file=sys.stderr)
-    if options.export:
-        print(f"{export(options.store, options.export)} rows in {options.export}", file=sys.stderr)
-    return 1 if collected.failures else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rheostat.training.collect", description="Collect samples into a store.")
-    parser.add_argument("--tasks", default="pocket", help="task set: pocket, reasoning_gym:NAME, or a .jsonl")
-    parser.add_argument("--n", type=int, default=None, help="number of queries")
-    parser.add_argument("--url", action="append", required=True, help="root of a server; repeat for replicas")
-    parser.add_argument("--model", required=True, help="the model's name in the log")
-    parser.add_argument("--served-name", default=None, help="the model's name on the server, where it differs")
-    parser.add_argument("--sampler", action="append", required=True, help="prompt:temperature:samples[:max_tokens]; repeat")
-    parser.add_argument("--store", type=Path, required=True, help="SQLite store to write and resume from")
-    parser.add_argument("--export", type=Path, default=None, help="Parquet to write at the end")
-    parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="samples in flight on each server")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser
-
-
 def summary(collected: Collected) -> str:
     """What a run brought, in words; failures are named."""
     lines = [
@@ -344,23 +306,3 @@ def summary(collected: Collected) -> str:
             f"{missing} samples failed in {len(collected.failures)} calls; run again to retry. First: {collected.failures[0].error}"
         )
     return "\n".join(lines)
-
-
-class _Line:
-    """Progress as one line on standard error, at most twice a second."""
-
-    def __init__(self) -> None:
-        self._printed_s = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._printed_s < 0.5 and progress.done + progress.failed < progress.total:
-            return
-        self._printed_s = now
-        left = "?" if progress.left_s is None else f"{progress.left_s:.0f}"
-        counts = f"{progress.done}/{progress.total} samples, {progress.failed} failed"
-        print(f"\r{counts}, {progress.tokens_per_s:.0f} tokens/s, {left} s left   ", end="", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -183,7 +183,7 @@ def train(args: argparse.Namespace) -> None:
         task = bar.add_task(args.size, total=total_s, text="")
         while (spent := time.monotonic() - began) < total_s:
             loss = backward(model, body, next(source))
-            optimizers.step(relative_rate(spent / total_s))
+            optimizers.step(args.rate * relative_rate(spent / total_s))
             step += 1
             if step % 50 == 0:
                 bar.update(task, completed=spent, text=f"step {step} loss {loss:.4f}")
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0, help="training time; the schedule is laid over it")
     parser.add_argument("--out", required=True, help="folder for the finished model")
     parser.add_argument("--start", help="folder of a model of the same size to go on from (with another --seed: new problems)")
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate relative to the size's own; less with --start")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=16, help="packed rows of 256 tokens in a batch")

@@ -62,9 +62,13 @@ def collect(
             settled = now.done + now.failed
             advance(f"{settled}/{now.total} samples, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
 
-        collected = collecting.collect_now(
-            load_tasks(tasks, n=n, seed=seed), samplers, backends, path, concurrency=concurrency, on_progress=report_progress, seed=seed
-        )
+        try:
+            collected = collecting.collect_now(
+                load_tasks(tasks, n=n, seed=seed), samplers, backends, path, concurrency=concurrency, on_progress=report_progress, seed=seed
+            )
+        except KeyboardInterrupt:
+            typer.echo("stopped: what came is stored; the same command goes on from there", err=True)
+            raise typer.Exit(130) from None
     rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
     rows += [["exported", f"{collecting.export(path, export)} rows to {export}"]] if export else []
     show("collected", ["what", "number"], rows, json=json, value=collected)

@@ -12,7 +12,7 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Attempt, Query
 from rheostat.data.tasks import load_tasks
 from rheostat.policies.base import Completion, Generation
-from rheostat.training.collect import collect, collect_now, export, main, summary
+from rheostat.training.collect import collect, collect_now, export, summary
 from rheostat.training.samplers import Sampler
 
 TASKS = [Query.of_text(f"What is {i} + 1?", query_id=f"q{i}", kind="number", reference=str(i + 1), dataset="sums") for i in range(6)]
@@ -229,12 +229,12 @@ def chat(n):
 
 
 def command(url, store):
-    module = [sys.executable, "-m", "rheostat.training.collect", "--url", url, "--store", str(store), "--concurrency", "8"]
-    return [*module, "--tasks", "pocket", "--n", "40", "--model", "m", "--sampler", "cot:0.8:8"]
+    module = [sys.executable, "-m", "rheostat", "collect", "--backend", f"m={url}", "--store", str(store), "--concurrency", "8"]
+    return [*module, "--tasks", "pocket", "--n", "40", "--sampler", "cot:0.8:8"]
 
 
 async def start(url, store):
-    return await asyncio.create_subprocess_exec(*command(url, store), stderr=asyncio.subprocess.PIPE)
+    return await asyncio.create_subprocess_exec(*command(url, store), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
 
 
 async def test_after_a_kill_nothing_stored_is_asked_for_again_and_nothing_is_missing(serve, tmp_path):
@@ -288,10 +288,11 @@ async def test_ctrl_c_closes_the_call_upstream_and_keeps_what_came(serve, tmp_pa
     assert len(stored(tmp_path / "s.db")) == 3 * 8
 
 
-async def test_the_command_exits_1_and_says_what_is_missing(serve, tmp_path, capsys):
+async def test_the_command_exits_1_and_says_what_is_missing(serve, tmp_path):
     async def handler(request):
         return web.Response(status=400, text="no such model")
 
-    arguments = command(await serve(handler), tmp_path / "s.db")[3:]
-    assert await asyncio.to_thread(main, arguments) == 1
-    assert "320 samples failed in 40 calls" in capsys.readouterr().err
+    process = await start(await serve(handler), tmp_path / "s.db")
+    _, printed = await process.communicate()
+    assert process.returncode == 1
+    assert b"320 samples failed in 40 calls" in printed
