@@ -19,17 +19,20 @@ from rheostat.data.errors import InfeasibleError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Constraints, Decision, Query, new_id
 from rheostat.router import explore, rules
-from rheostat.router.base import Encoder, FeatureRow, Prediction
+from rheostat.router.base import Array, Encoder, FeatureRow, Prediction
 from rheostat.router.bundle import Bundle
 from rheostat.router.features import STATISTICS, feature_rows
 from rheostat.router.frontier import frontier
 from rheostat.router.predictor import PriceVector
 
 FORCED, GUARD, FALLBACK = "forced", "guard", "fallback"
+CONGESTED, DEADLINE = "congested", "deadline"
 NO_CONSTRAINTS = Constraints()
 _MAX_PATHS = 64
 
 Models = frozenset[str] | None
+Scarcity = Mapping[str, float]
+CALM: Scarcity = {}
 
 
 class Decides(Protocol):
@@ -43,6 +46,7 @@ class Decides(Protocol):
         defaults: Constraints = ...,
         models: Models = None,
         forced: Action | None = None,
+        scarcity: Scarcity = CALM,
     ) -> Decision:
         """The decision for one query; see `Controller.decide`."""
         ...
@@ -61,7 +65,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that is known about one query before an action is picked."""
+    """All that is known about one query before an action is picked; `weighed` is the cost that the rules see under load."""
 
     embedding: FeatureRow
     features: FeatureRow
@@ -70,6 +74,7 @@ class Situation:
     allowed: rules.Mask
     admissible: rules.Mask
     target: float
+    weighed: Array
 
 
 class Controller:
@@ -112,6 +117,7 @@ class Controller:
         defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
         forced: Action | None = None,
+        scarcity: Scarcity = CALM,
     ) -> Decision:
         """Pick an action for a query.
 
@@ -121,6 +127,7 @@ class Controller:
             defaults: the tier's constraints.
             models: models that are up; all of the bundle's when None.
             forced: take this action, whatever the rules say.
+            scarcity: how many times dearer than its price a model counts in the rules, for load; 1 where not named.
 
         Returns:
             A complete decision; `feasible` is false where it is only the best attainable.
@@ -128,7 +135,7 @@ class Controller:
         Raises:
             InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
         """
-        situation = self._look(query, defaults, models, forced)
+        situation = self._look(query, defaults, models, forced, scarcity)
         ruling = self._rule(situation) if forced is None else Ruling(self._index(forced), feasible=True, rule=FORCED)
         if situation.constraints.strict and not ruling.feasible:
             raise InfeasibleError(self._why_not(situation, ruling))
@@ -142,13 +149,14 @@ class Controller:
         tier: str = "balanced",
         defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
+        scarcity: Scarcity = CALM,
     ) -> dict[str, Any]:
         """What `decide` sees and would do without exploring, for people: features, predictions, frontier, rule.
 
         Raises:
             InfeasibleError: none of the bundle's models is up.
         """
-        situation = self._look(query, defaults, models, None)
+        situation = self._look(query, defaults, models, None, scarcity)
         ruling = self._rule(situation)
         edge = frontier(situation.prediction.p_correct, situation.prediction.cost_usd, situation.admissible)
         statistics = situation.features[-len(STATISTICS) :]
@@ -168,7 +176,7 @@ class Controller:
             "frontier": [self._spellings[index] for index in edge],
         }
 
-    def _look(self, query: Query, defaults: Constraints, models: Models, forced: Action | None) -> Situation:
+    def _look(self, query: Query, defaults: Constraints, models: Models, forced: Action | None, scarcity: Scarcity) -> Situation:
         constraints = merged(defaults, query.constraints)
         text = query.text
         embedding = self._encoder.encode([text])
@@ -181,7 +189,10 @@ class Controller:
             )
         fits = rules.admissible(prediction, self._caps, self.bundle.predictor.costs.latency_p95, constraints, allowed=allowed)
         target = constraints.target_accuracy
-        return Situation(embedding[0], features, prediction, constraints, allowed, fits, self._default_target if target is None else target)
+        weighed = prediction.cost_usd * np.array([scarcity.get(model, 1.0) for model in self._models]) if scarcity else prediction.cost_usd
+        return Situation(
+            embedding[0], features, prediction, constraints, allowed, fits, self._default_target if target is None else target, weighed
+        )
 
     @property
     def _default_target(self) -> float:
@@ -191,19 +202,32 @@ class Controller:
     def _rule(self, situation: Situation) -> Ruling:
         prediction, fits = situation.prediction, situation.admissible
         if not fits.any():
-            cheapest = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=0.0)
-            return Ruling(cheapest, feasible=False, rule="cheapest")
+            cheapest = rules.average(prediction.p_correct, situation.weighed, situation.allowed, multiplier=0.0)
+            return Ruling(cheapest, feasible=False, rule="cheapest", degraded=self._why_late(situation, cheapest))
         if self.bundle.guard.is_far(situation.embedding):
             return self._guarded(situation)
         if situation.constraints.high_stakes:
-            action, feasible = rules.per_query(prediction.p_low, prediction.cost_usd, fits, target=situation.target)
+            action, feasible = rules.per_query(prediction.p_low, situation.weighed, fits, target=situation.target)
             return Ruling(action, feasible, "per_query")
         multiplier, attainable = self.path(situation.allowed).for_target(situation.target)
-        action = rules.average(prediction.p_correct, prediction.cost_usd, fits, multiplier=multiplier)
+        action = rules.average(prediction.p_correct, situation.weighed, fits, multiplier=multiplier)
         free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
-        # A cap that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
+        # A cap or a load that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
         feasible = attainable and (action == free or bool(prediction.p_correct[action] >= situation.target))
-        return Ruling(action, feasible, "average", multiplier)
+        degraded = None if action == free else self._why_late(situation, free) or self._why_congested(situation, action, multiplier)
+        return Ruling(action, feasible, "average", multiplier, degraded)
+
+    def _why_late(self, situation: Situation, action: int) -> str | None:
+        """`deadline` where the action would be too late, and None where something else is in its way."""
+        deadline_s = situation.constraints.deadline_s
+        latency_p95 = situation.prediction.latency_s[action] * self.bundle.predictor.costs.latency_p95[action]
+        return DEADLINE if deadline_s is not None and latency_p95 > deadline_s else None
+
+    def _why_congested(self, situation: Situation, action: int, multiplier: float) -> str | None:
+        """`congested` where the same rule would pick another action at the real prices."""
+        prediction = situation.prediction
+        calm = rules.average(prediction.p_correct, prediction.cost_usd, situation.admissible, multiplier=multiplier)
+        return CONGESTED if calm != action else None
 
     def _guarded(self, situation: Situation) -> Ruling:
         guard = self.bundle.guard.action
@@ -316,12 +340,14 @@ class FallbackController:
         defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
         forced: Action | None = None,
+        scarcity: Scarcity = CALM,
     ) -> Decision:
         """The first action whose model is up, or the forced one.
 
         Raises:
             InfeasibleError: no model is up, or the request is strict, which nothing here can promise.
         """
+        del scarcity  # one fixed action has nothing cheaper to turn to
         constraints = merged(defaults, query.constraints)
         if constraints.strict and forced is None:
             raise InfeasibleError("there is no bundle, so no accuracy can be promised: train one, or leave strict out")
@@ -347,9 +373,10 @@ class FallbackController:
         tier: str = "balanced",
         defaults: Constraints = NO_CONSTRAINTS,
         models: Models = None,
+        scarcity: Scarcity = CALM,
     ) -> dict[str, Any]:
         """The fixed action, and that there is no bundle."""
-        del query, defaults
+        del query, defaults, scarcity
         return {"action": str(self._first(models)), "bundle": "none", "tier": tier, "rule": FALLBACK, "degraded": "no_bundle"}
 
     def _first(self, models: Models) -> Action:

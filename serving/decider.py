@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -30,6 +31,7 @@ class Controller(Protocol):
         defaults: Constraints = ...,
         models: frozenset[str] | None = ...,
         forced: Action | None = ...,
+        scarcity: Mapping[str, float] = ...,
     ) -> Decision:
         """One action for a query, and why."""
         ...
@@ -41,6 +43,7 @@ class Controller(Protocol):
         tier: str = ...,
         defaults: Constraints = ...,
         models: frozenset[str] | None = ...,
+        scarcity: Mapping[str, float] = ...,
     ) -> dict[str, Any]:
         """The features, predictions, frontier and rule behind a decision."""
         ...
@@ -58,13 +61,14 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the router for one request."""
+    """What is asked of the router for one request; `scarcity` is how many times dearer a model counts, for its load."""
 
     query: Query
     tier: str
     defaults: Constraints
     models: frozenset[str]
     forced: Action | None = None
+    scarcity: Mapping[str, float] = {}
 
 
 class Decider:
@@ -106,11 +110,13 @@ class Decider:
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What the current controller sees in a request."""
-        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models)
+        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, scarcity=ask.scarcity)
 
 
 async def _decide(serving: Serving, ask: Ask) -> Decision:
     def decide() -> Decision:
-        return serving.controller.decide(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced)
+        return serving.controller.decide(
+            ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced, scarcity=ask.scarcity
+        )
 
     return await asyncio.to_thread(decide) if serving.in_thread else decide()

@@ -113,6 +113,25 @@ def test_prices_decide_what_is_cheap(bundle):
     assert dear_small.decide(ask(target_accuracy=0.3)).action == DEAR
 
 
+def test_under_load_the_same_request_never_costs_more_and_says_so(controller):
+    models = {action.model for action in controller.bundle.actions}
+    calm = controller.decide(ask(target_accuracy=0.9))
+    costs = [calm.cost_usd]
+    for factor in (1.5, 3.0, 10.0, 1000.0):
+        decision = controller.decide(ask(target_accuracy=0.9), scarcity=dict.fromkeys(models, factor))
+        costs.append(decision.cost_usd)
+        assert (decision.degraded == "congested") == (decision.action != calm.action)
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+
+
+def test_a_deadline_that_rules_out_the_better_action_is_a_degradation(controller):
+    relaxed, hurried = (controller.decide(ask(target_accuracy=0.9, deadline_s=seconds)) for seconds in (1e6, 1e-9))
+    assert relaxed.degraded is None
+    assert (hurried.degraded, hurried.feasible) == ("deadline", False)
+    assert hurried.cost_usd < relaxed.cost_usd
+
+
 def test_exploration_frequencies_match_the_logged_propensities(bundle):
     controller = Controller(bundle, prices={}, epsilon=0.6, seed=3, encoder=PlainEncoder())
     decisions = [controller.decide(ask(target_accuracy=0.4)) for _ in range(1500)]
