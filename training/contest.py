@@ -65,7 +65,7 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         utility = f"utility over {self.reference} {_signed(self.utility)}"
         accuracy = f"accuracy {_signed(self.accuracy, 100, ' points')}"
-        return f"{utility}, {accuracy} at a cost lower by {_signed(self.saving, 100, '%')}"
+        return f"{utility}, {accuracy}, cost saved {_signed(self.saving, 100, '%')}"
 
 
 def against(challenger: Standing, reference: Standing, name: str, *, seed: int = 0) -> Against:

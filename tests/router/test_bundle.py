@@ -187,11 +187,8 @@ def test_changed_predictions_fail_the_canary(folder):
         check_canary(Bundle.load(folder))
 
 
-def test_sound_bundle_passes_in_a_child(folder):
+def test_child_passes_a_sound_bundle_and_reports_a_bad_one(folder):
     check_in_child(folder)
-
-
-def test_child_reports_a_bad_bundle(folder):
     edit_arrays(folder, canary__p=np.full((2, 3), 0.5))
     with pytest.raises(BundleError, match="canary rows"):
         check_in_child(folder)
