@@ -9,6 +9,7 @@ RheostatError
 ├── InfeasibleError      no admissible action meets a strict request        (RuntimeError)
 ├── UpstreamError        a backend refused, failed or fell silent           (ConnectionError)
 ├── EngineError          the local engine could not start or died           (RuntimeError)
+├── SandboxError         code cannot be run as safely as was asked           (RuntimeError)
 ├── BundleError          a bundle is missing, corrupt or does not match     (ValueError)
 ├── StoreError           the outcome store cannot be read or written        (OSError)
 └── RegistryError        MLflow is out of reach or refuses                  (RuntimeError)
@@ -79,6 +80,10 @@ class UpstreamError(RheostatError, ConnectionError):
 
 class EngineError(RheostatError, RuntimeError):
     """The local engine could not start or died; the message ends with the last lines of its log."""
+
+
+class SandboxError(RheostatError, RuntimeError):
+    """Code cannot be run as safely as was asked, so it is not run."""
 
 
 class BundleError(RheostatError, ValueError):

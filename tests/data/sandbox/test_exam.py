@@ -1,0 +1,130 @@
+"""Solutions that try to pass without solving anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from rheostat.data.errors import SandboxError
+from rheostat.data.sandbox import Limits, Sandbox, exam, run_cases, run_tests
+
+TESTS = """
+def test_small(): assert double(2) == 4
+def test_large(): assert double(10**30) == 2 * 10**30
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    return Sandbox(Limits(wall_s=30.0, cpu_s=3, memory_mb=256, processes=8), allow_weak=True)
+
+
+def test_a_right_solution_passes(sandbox: Sandbox) -> None:
+    assert run_tests(sandbox, "def double(x): return x + x", TESTS).passed
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "def double(x): return 4",
+        "def double(x",
+        "",
+        "print('passed'); print('OK'); double = lambda x: print('passed')",
+        "import os\nfor fd in range(1, 64):\n    try: os.write(fd, b'passed')\n    except OSError: pass",
+        "import sys\nsys.exit(0)",
+        "import os\ndef double(x): os._exit(0)",
+        "class Yes:\n    def __eq__(self, other): return True\ndef double(x): return Yes()",
+        "class Four(int):\n    def __eq__(self, other): return True\ndef double(x): return Four()",
+        "def test_small(): pass\ndef test_large(): pass\ndef double(x): return None",
+        "import sys\nsys.modules['rheostat.data.sandbox.plain'].dumps = lambda *_: '{\"value\": true}'\ndef double(x): return 4",
+        "import builtins, unittest\nbuiltins.AssertionError = 1\nunittest.TestCase.assertEqual = lambda *_: None\ndef double(x): return 4",
+        "def double(x): raise SystemExit(0)",
+        "def double(x): return 'x' * 10**7",
+        "import json\njson.dumps = lambda *_: 'null'\ndouble = 1",
+    ],
+    ids=[
+        "wrong", "no Python", "nothing", "prints the mark", "writes everywhere", "exits", "exits when called", "equals everything",
+        "a number that equals everything", "brings its own tests", "patches the codec", "patches the frameworks", "raises exit",
+        "floods", "breaks json",
+    ],
+)  # fmt: skip
+def test_nothing_but_solving_passes(sandbox: Sandbox, solution: str) -> None:
+    verdict = run_tests(sandbox, solution, TESTS)
+
+    assert not verdict.passed
+    assert verdict.reason
+
+
+def test_a_solution_cannot_change_what_the_tests_mean(sandbox: Sandbox) -> None:
+    sly = "def abs(x): return 0\nclass math:\n    isclose = staticmethod(lambda *_: True)\ndef half(x): return x"
+
+    assert not run_tests(sandbox, sly, "assert abs(half(4) - 2) < 1e-9").passed
+    assert not run_tests(sandbox, sly, "assert math.isclose(half(4), 2)").passed
+
+
+def test_objects_can_be_used_over_the_fence_but_not_believed(sandbox: Sandbox) -> None:
+    stack = """
+class Stack:
+    def __init__(self): self.items = []
+    def push(self, item): self.items.append(item); return self
+    def __len__(self): return len(self.items)
+    def __getitem__(self, at): return self.items[at]
+    def __contains__(self, item): return True
+    def pop(self):
+        if not self.items: raise IndexError("empty")
+        return self.items.pop()
+def sort_in_place(items, seen): items.sort(); seen.add(len(items))
+"""
+    tests = """
+import unittest
+class StackTest(unittest.TestCase):
+    def test_it_holds_what_was_pushed(self):
+        stack = Stack()
+        stack.push(3).push("x")
+        stack.limit = 5
+        self.assertEqual((len(stack), stack[0], stack.items, stack.limit), (2, 3, [3, "x"], 5))
+        self.assertRaises(TypeError, lambda: 7 in stack)
+        self.assertRaises(TypeError, bool, stack.push)
+    def test_popping_nothing_is_an_error(self):
+        self.assertRaises(IndexError, Stack().pop)
+    def test_changed_arguments_come_back(self):
+        items, seen = [3, 1, 2], set()
+        sort_in_place(items, seen)
+        self.assertEqual((items, seen), ([1, 2, 3], {3}))
+"""
+    assert run_tests(sandbox, stack, tests).passed
+    assert "1 tests" in run_tests(sandbox, "", "import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.fail()").reason
+
+
+def test_tests_take_only_the_names_they_are_given(sandbox: Sandbox) -> None:
+    solution = "def wanted(x): return x\ndef helper(x): return x"
+
+    assert run_tests(sandbox, solution, "assert wanted(1) == 1", names=["wanted"]).passed
+    assert "NameError" in run_tests(sandbox, solution, "assert helper(1) == 1", names=["wanted"]).reason
+
+
+def test_a_solution_that_never_ends_fails_in_time() -> None:
+    quick = Sandbox(Limits(wall_s=2.0, cpu_s=30), allow_weak=True)
+
+    assert run_tests(quick, "while True: pass", TESTS).reason == "no verdict in time"
+
+
+def test_a_program_is_compared_by_what_it_prints(sandbox: Sandbox) -> None:
+    cases = [("1 2\n", "3\n"), ("5 5", "10")]
+
+    assert run_cases(sandbox, "a, b = map(int, input().split())\nprint(a + b, '')", cases).passed
+    assert "printed" in run_cases(sandbox, "print(3)", cases).reason
+    assert "status 1" in run_cases(sandbox, "raise ValueError", cases).reason
+
+
+def test_a_program_that_never_answers_fails() -> None:
+    quick = Sandbox(Limits(wall_s=1.0), allow_weak=True)
+
+    assert "no answer within 1 s" in run_cases(quick, "import time; time.sleep(9)", [("", "")]).reason
+
+
+def test_tests_are_not_run_where_a_solution_could_reach_into_them(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sandbox, "isolation", "process")
+    monkeypatch.setattr(exam.os, "getuid", lambda: 1000)
+
+    with pytest.raises(SandboxError, match="reach into the examiner"):
+        run_tests(sandbox, "", TESTS)
