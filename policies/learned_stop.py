@@ -1,81 +1,55 @@
-"""The learned stop rule, as served: votes and a prior about the query in, stop or go on out.
+"""The learned stop rule in an action's spelling, and how it gets its knowledge: votes and a prior in, stop or go on out.
 
-For each number of samples drawn a small LightGBM model tells how much stopping now is worth over going on; its sign
-decides. Knows nothing of how it was fitted (see `training.stopping`) or where priors come from.
+`stop=learned` in an action means: the rule that was fitted for this action, with the prior of the query at hand, both of
+which the caller brings. Where nobody brings them it is `lead(2)`, the best published rule on our logs. Knows nothing of
+how the rule was fitted or where priors come from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from rheostat.data.errors import BundleError
 from rheostat.policies.base import Candidate, Evidence
 from rheostat.policies.evidence import count_votes, in_order
-from rheostat.policies.stopping import Rule
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import lightgbm
+from rheostat.policies.stopping import AllOf, AnyOf, Learned, Rule
 
 VOTE_FEATURES = ("first", "second", "counted", "distinct", "streak")
 
 
-@dataclass(frozen=True)
-class LearnedStop:
-    """A stop policy over at most `len(steps) + 1` samples.
+class Weighs(Protocol):
+    """Weighs stopping against going on."""
 
-    Attributes:
-        steps: LightGBM texts; the n-th (from 1) gives value of stopping minus value of going on after n samples, in
-            reward, from the `VOTE_FEATURES` followed by the prior. An empty text never stops there. Garbage here kills
-            the process: hash before parsing.
-        n_prior: numbers in a prior; 0 for a rule that looks at votes alone.
-    """
-
-    steps: tuple[str, ...]
-    n_prior: int
+    @property
+    def n_prior(self) -> int:
+        """How many numbers a prior has."""
+        ...
 
     def advantage(self, features: npt.NDArray[np.float64], drawn: int) -> npt.NDArray[np.float64]:
-        """(n,) value of stopping over going on after `drawn` samples, for (n, 5 + n_prior) rows; infinite at the end."""
-        if drawn > len(self.steps):
-            return np.full(len(features), np.inf)
-        booster = self._boosters[drawn - 1]
-        return np.full(len(features), -np.inf) if booster is None else np.asarray(booster.predict(features, num_threads=1))
-
-    def rule(self, prior: Sequence[float]) -> PriorRule:
-        """The rule for one query, whose prior it knows.
-
-        Raises:
-            ValueError: the prior has another length than the rule was fitted with.
-        """
-        if len(prior) != self.n_prior:
-            raise ValueError(f"the stop rule was fitted with a prior of {self.n_prior} numbers, here are {len(prior)}: refit it")
-        return PriorRule(self, tuple(prior))
-
-    @cached_property
-    def _boosters(self) -> tuple[lightgbm.Booster | None, ...]:
-        import lightgbm
-
-        try:
-            return tuple(lightgbm.Booster(model_str=text) if text else None for text in self.steps)
-        except lightgbm.basic.LightGBMError as error:
-            raise BundleError(f"a stop rule's booster does not parse ({error}): fit it again") from error
+        """(n,) value of stopping over going on after `drawn` samples, for (n, 5 + n_prior) rows."""
+        ...
 
 
 @dataclass(frozen=True)
 class PriorRule(Rule):
-    """A learned rule with the prior of the query at hand; composes with the other rules."""
+    """A fitted rule with the prior of the query at hand; composes with the other rules."""
 
-    policy: LearnedStop
-    prior: tuple[float, ...]
+    policy: Weighs
+    prior: tuple[float, ...] = ()
+    spelling: ClassVar[str] = "learned"
+
+    def __post_init__(self) -> None:
+        if len(self.prior) != self.policy.n_prior:
+            raise ValueError(
+                f"the stop rule was fitted with a prior of {self.policy.n_prior} numbers, here are {len(self.prior)}: refit it"
+            )
 
     def __call__(self, evidence: Evidence) -> str | None:
-        """Stop where the model says that going on is not worth its price."""
+        """Stop where the policy says that going on is not worth its price."""
         drawn = len(evidence.candidates)
         if drawn == 0:
             return None
@@ -83,7 +57,16 @@ class PriorRule(Rule):
         return str(self) if self.policy.advantage(row, drawn)[0] >= 0 else None
 
     def __str__(self) -> str:
-        return "learned"
+        return self.spelling
+
+
+def informed(rule: Rule, learned: Rule) -> Rule:
+    """The rule with `learned` in the place of every learned part of it."""
+    if isinstance(rule, Learned):
+        return learned
+    if isinstance(rule, AnyOf | AllOf):
+        return type(rule).of(informed(part, learned) for part in rule.rules)
+    return rule
 
 
 def vote_features(candidates: Sequence[Candidate]) -> tuple[int, ...]:

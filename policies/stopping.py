@@ -220,6 +220,24 @@ class Tokens(Rule):
         return str(self) if sum(c.tokens for c in evidence.candidates) >= self.n else None
 
 
+@dataclass(frozen=True, slots=True)
+class Learned(Rule):
+    """learned(price): the rule fitted for this action; a sample costs `price` of a right answer.
+
+    Without the fitted rule, which a router's bundle brings, it is lead(2): see `learned_stop`.
+    """
+
+    price: float = 0.01
+    spelling: ClassVar[str] = "learned"
+
+    def __post_init__(self) -> None:
+        _check(0.0 <= self.price < 1.0, self, "price must be in [0, 1)")
+
+    def __call__(self, evidence: Evidence) -> str | None:
+        """Stop as the published rule does."""
+        return Lead(2)(evidence)
+
+
 RULES: Mapping[str, type[Rule]] = {
     "fixed": Fixed,
     "lead": Lead,
@@ -229,6 +247,7 @@ RULES: Mapping[str, type[Rule]] = {
     "esc": Esc,
     "certified": Certified,
     "tokens": Tokens,
+    "learned": Learned,
 }
 
 

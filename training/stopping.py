@@ -1,19 +1,29 @@
 """Fitting the learned stop rule: optimal stopping by regression, backwards over replayed runs.
 
 Stopping after n samples is worth the reward of the leading answer; going on costs a price a sample and is worth what the
-later decisions bring. From the last sample backwards, the difference of the two is regressed on the votes and the prior,
-and its sign decides. Hopeless queries stop early like easy ones: going on changes nothing there.
+later decisions bring. From the last look backwards, the difference of the two is regressed on the votes and the prior,
+and its sign decides. Hopeless queries stop early like easy ones: going on changes nothing there. A rule is only taken
+where, on runs it was not fitted on, it is no worse than the published rule with as many samples.
 Source: Longstaff and Schwartz 2001 (least-squares Monte Carlo).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from rheostat.policies.learned_stop import VOTE_FEATURES, LearnedStop
+from rheostat.policies.learned_stop import VOTE_FEATURES
+from rheostat.router.stopping import StopPolicy
+from rheostat.router.trees import Trees
 from rheostat.training.outcomes import Array
 from rheostat.training.trajectories import Trajectories
+
+Rows = npt.NDArray[np.intp]
+Stops = npt.NDArray[np.bool_]
 
 ROUNDS = 40
 _SETTINGS = {
@@ -29,44 +39,170 @@ _SETTINGS = {
 }
 LEAF_SHARE = 0.01
 MIN_LEAF = 20
+CHECK_SHARE = 0.3
+LEADS = (1, 2, 3, 4, 6)
 
 
-def fit_stopping(runs: Trajectories, prior: Array, *, price: float, seed: int = 0) -> LearnedStop:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Replayed runs and what is known beforehand.
+
+    Attributes:
+        runs: r runs of K samples.
+        prior: (r, m) of each run's query; m may be 0.
+        query: (r,) number of the run's query: runs of one query are never on both sides of a check.
+    """
+
+    runs: Trajectories
+    prior: Array
+    query: Rows
+
+    def rows(self, index: Rows | npt.NDArray[np.bool_]) -> Watched:
+        """The runs at `index`."""
+        return Watched(self.runs.rows(index), self.prior[index], self.query[index])
+
+    @property
+    def blind(self) -> Watched:
+        """The same runs, nothing known beforehand."""
+        return Watched(self.runs, self.prior[:, :0], self.query)
+
+
+class Spent(NamedTuple):
+    """Mean samples and mean reward of a rule."""
+
+    samples: float
+    reward: float
+
+
+def fit_stopping(
+    runs: Trajectories, prior: Array, *, price: float, looks: Sequence[int] = (), seed: int = 0, min_leaf: int = MIN_LEAF
+) -> StopPolicy:
     """The stop policy that maximises reward - price x samples.
 
     Args:
         runs: replayed runs, r of K samples.
         prior: (r, m) what is known of each run's query beforehand; m may be 0.
         price: of a sample, in reward, at least 0.
+        looks: after how many samples it may stop, ascending, the last being K; after each when empty.
         seed: of the boosters.
+        min_leaf: fewest runs in a leaf.
     """
-    steps: list[str] = []
-    onward = runs.value[:, -1]
-    for drawn in range(runs.depth - 1, 0, -1):
-        onward = onward - price
-        now = runs.value[:, drawn - 1]
-        rows = state_rows(runs, prior, drawn)
-        booster = _regression(rows, now - onward, seed)
-        steps.append(booster.model_to_string())
-        onward = np.where(booster.predict(rows, num_threads=1) >= 0, now, onward)
-    return LearnedStop(tuple(reversed(steps)), prior.shape[1])
+    looks = looks or range(1, runs.depth + 1)
+    steps: list[Trees | None] = [None] * (runs.depth - 1)
+    onward, later = runs.value[:, -1], runs.depth
+    for drawn in reversed(looks[:-1]):
+        onward = onward - price * (later - drawn)
+        now, rows = runs.value[:, drawn - 1], state_rows(runs, prior, drawn)
+        booster = _regression(rows, now - onward, seed, min_leaf)
+        steps[drawn - 1] = trees_of(booster)
+        onward, later = np.where(booster.predict(rows, num_threads=1) >= 0, now, onward), drawn
+    return StopPolicy(tuple(steps), prior.shape[1])
 
 
-def learned_stops(policy: LearnedStop, runs: Trajectories, prior: Array) -> npt.NDArray[np.bool_]:
-    """(r, K) where the policy would stop."""
-    columns = [policy.advantage(state_rows(runs, prior, drawn), drawn) >= 0 for drawn in range(1, runs.depth + 1)]
-    return np.stack(columns, axis=1)
+def fit_checked(data: Watched, *, price: float, looks: Sequence[int] = (), seed: int = 0) -> StopPolicy | None:
+    """The stop policy for a price that keeps up with the published rule on queries it has not seen.
+
+    With the prior if that does, else without it; None where neither does: then the published rule is the better one.
+
+    Args:
+        data: replayed runs.
+        price: of a sample, in reward.
+        looks: after how many samples a rule may stop; after each when empty.
+        seed: of the check's split and the boosters.
+    """
+    inside = _drawn_queries(data.query, seed)
+    min_leaf = MIN_LEAF * max(1, len(data.query) // max(len(np.unique(data.query)), 1) // 2)
+    for each in [data, data.blind] if data.prior.shape[1] else [data]:
+        fitting, held = each.rows(~inside), each.rows(inside)
+        tried = fit_stopping(fitting.runs, fitting.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
+        if keeps_up(spent(held.runs, learned_stops(tried, held.runs, held.prior)), held.runs, looks):
+            return fit_stopping(each.runs, each.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
+    return None
+
+
+def keeps_up(rule: Spent, runs: Trajectories, looks: Sequence[int] = ()) -> bool:
+    """Whether a rule's reward is no less than that of lead(m), mixed over m, with as many samples on the same runs."""
+    leads = [spent(runs, lead_stops(runs, lead, looks)) for lead in LEADS]
+    return rule.reward >= float(np.interp(rule.samples, [lead.samples for lead in leads], [lead.reward for lead in leads]))
+
+
+def lead_stops(runs: Trajectories, lead: int, looks: Sequence[int] = ()) -> Stops:
+    """(r, K) where a leader is `lead` votes ahead, at the looks only, and at the end."""
+    stops = runs.first - runs.second >= lead
+    if looks:
+        stops &= np.isin(np.arange(1, runs.depth + 1), looks)
+    stops[:, -1] = True
+    return np.asarray(stops)
+
+
+def learned_stops(policy: StopPolicy, runs: Trajectories, prior: Array) -> Stops:
+    """(r, K) where the policy stops: from there on true, so that only runs still going need to be weighed."""
+    stops = np.zeros(runs.value.shape, dtype=bool)
+    going = np.arange(len(runs))
+    for drawn in range(1, runs.depth + 1):
+        ended = policy.advantage(state_rows(runs.rows(going), prior[going], drawn), drawn) >= 0
+        stops[going[ended], drawn - 1 :] = True
+        going = going[~ended]
+    return stops
+
+
+def spent(runs: Trajectories, stops: Stops) -> Spent:
+    """What stopping at the first true column of (r, K) `stops` costs and brings on average."""
+    at = stops.argmax(axis=1)
+    return Spent(float(at.mean()) + 1, float(runs.value[np.arange(len(runs)), at].mean()))
 
 
 def state_rows(runs: Trajectories, prior: Array, drawn: int) -> Array:
-    """(r, 5 + m) rows for `LearnedStop.advantage` after `drawn` samples."""
+    """(r, 5 + m) rows for `StopPolicy.advantage` after `drawn` samples."""
     votes = [getattr(runs, name)[:, drawn - 1] for name in VOTE_FEATURES]
     return np.column_stack([*votes, prior]).astype(np.float64)
 
 
-def _regression(rows: Array, target: Array, seed: int):  # type: ignore[no-untyped-def]
+def trees_of(booster: Any) -> Trees:
+    """A LightGBM booster of plain numerical splits as arrays that give the same predictions."""
+    grown = [list(_nodes(tree["tree_structure"])) for tree in booster.dump_model()["tree_info"]]
+    t, m = len(grown), max(map(len, grown))
+    own = np.tile(np.arange(m, dtype=np.int32), (t, 1))
+    trees = Trees(np.zeros((t, m), np.int32), np.zeros((t, m)), own, own.copy(), np.zeros((t, m)))
+    for number, nodes in enumerate(grown):
+        for at, node in enumerate(nodes):
+            trees.value[number, at] = node.value
+            trees.feature[number, at], trees.threshold[number, at] = node.feature, node.threshold
+            trees.left[number, at], trees.right[number, at] = at + node.left, at + node.right
+    return trees
+
+
+class _Node(NamedTuple):
+    """One node; `left` and `right` are how many places further on its children are, 0 for a leaf."""
+
+    feature: int = 0
+    threshold: float = 0.0
+    left: int = 0
+    right: int = 0
+    value: float = 0.0
+
+
+def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
+    """A tree's nodes, each before those below it, the left ones first."""
+    if "leaf_value" in tree:
+        yield _Node(value=float(tree["leaf_value"]))
+        return
+    left, right = list(_nodes(tree["left_child"])), list(_nodes(tree["right_child"]))
+    yield _Node(int(tree["split_feature"]), float(tree["threshold"]), 1, 1 + len(left))
+    yield from left
+    yield from right
+
+
+def _drawn_queries(query: Rows, seed: int) -> npt.NDArray[np.bool_]:
+    """(r,) which runs are of the queries kept for the check."""
+    names, where = np.unique(query, return_inverse=True)
+    chance = np.random.default_rng(seed).permutation(len(names)) < max(1, round(CHECK_SHARE * len(names)))
+    return np.asarray(chance[where.reshape(-1)])
+
+
+def _regression(rows: Array, target: Array, seed: int, min_leaf: int) -> Any:
     import lightgbm
 
-    leaf = max(MIN_LEAF, round(LEAF_SHARE * len(rows)))
+    leaf = max(min_leaf, round(LEAF_SHARE * len(rows)))
     data = lightgbm.Dataset(rows, label=target, free_raw_data=True)
     return lightgbm.train(_SETTINGS | {"seed": seed, "min_data_in_leaf": leaf}, data, num_boost_round=ROUNDS)

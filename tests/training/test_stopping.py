@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rheostat.data.errors import BundleError
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.learned_stop import LearnedStop
+from rheostat.policies.learned_stop import PriorRule
 from rheostat.training.stop_curves import stopped
-from rheostat.training.stopping import fit_stopping, learned_stops
+from rheostat.training.stopping import (
+    Spent,
+    Watched,
+    fit_checked,
+    fit_stopping,
+    keeps_up,
+    lead_stops,
+    learned_stops,
+    spent,
+    state_rows,
+    trees_of,
+)
 from rheostat.training.trajectories import Trajectories, trajectories
 
 K = 6
@@ -57,25 +67,68 @@ def test_the_served_rule_decides_as_in_training():
     runs, prior = world(1500, 5)
     policy = fit_stopping(runs, prior, price=0.01)
     stops = learned_stops(policy, runs, prior)
-    one = tuple(Candidate(index=0, model="", text="", answer="a", tokens=1) for _ in range(1))
-    rule = policy.rule([0.0])
-    assert rule(Evidence(candidates=one, chosen=0, why="", planned=K)) == "learned"
-    assert bool(policy.rule([1.0])(Evidence(candidates=one, chosen=0, why="", planned=K))) == bool(stops[prior[:, 0] == 1][0, 0])
-    assert rule(Evidence(candidates=(), chosen=0, why="", planned=K)) is None
+    one = (Candidate(index=0, model="", text="", answer="a", tokens=1),)
+    evidence = Evidence(candidates=one, chosen=0, why="", planned=K)
+    assert PriorRule(policy, (0.0,))(evidence) == "learned"
+    assert bool(PriorRule(policy, (1.0,))(evidence)) == bool(stops[prior[:, 0] == 1][0, 0])
+    assert PriorRule(policy, (0.0,))(Evidence(candidates=(), chosen=0, why="", planned=K)) is None
 
 
-def test_it_always_stops_at_the_last_sample():
-    policy = LearnedStop(("",), 0)
-    two = tuple(Candidate(index=at, model="", text="", answer=str(at), tokens=1) for at in range(2))
-    assert policy.rule([])(Evidence(candidates=two[:1], chosen=0, why="", planned=2)) is None
-    assert policy.rule([])(Evidence(candidates=two, chosen=0, why="", planned=2)) == "learned"
+def test_it_stops_only_where_it_may_look():
+    runs, prior = world(1500, 6)
+    stops = learned_stops(fit_stopping(runs, prior, price=0.05, looks=(2, 4, K)), runs, prior)
+    assert set((stops.argmax(axis=1) + 1).tolist()) <= {2, 4, K}
+
+
+def test_arrays_predict_what_the_booster_predicts():
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    rows, target = rng.normal(size=(500, 7)), rng.normal(size=500)
+    for rounds, leaves in ((1, 2), (30, 8)):
+        settings = {"num_leaves": leaves, "verbosity": -1, "num_threads": 1, "objective": "l2"}
+        booster = lightgbm.train(settings, lightgbm.Dataset(rows, label=target), num_boost_round=rounds)
+        trees = trees_of(booster)
+        trees.check(7)
+        np.testing.assert_allclose(trees(rows), booster.predict(rows), rtol=1e-9, atol=1e-12)
+
+
+def test_a_target_without_differences_is_one_leaf():
+    runs, prior = world(200, 7)
+    same = trajectories(np.zeros((200, K), np.int16), np.ones((200, 1)))
+    policy = fit_stopping(same, prior, price=0.0)
+    assert policy.advantage(state_rows(runs, prior, 1), 1) == pytest.approx(np.zeros(200), abs=1e-9)
+
+
+def test_a_prior_that_deceives_is_left_out_and_the_rule_keeps_up_with_lead():
+    runs, _ = world(1200, 8)
+    held, _ = world(3000, 9)
+    # Every query has its own prior: what is learned from it holds for no other query.
+    query = np.arange(1200) // 4
+    noise = np.random.default_rng(1).normal(size=300)[query][:, None]
+    policy = fit_checked(Watched(runs, noise, query), price=0.002)
+    if policy is not None:
+        prior = np.random.default_rng(2).normal(size=(3000, 1))[:, : policy.n_prior]
+        got = spent(held, learned_stops(policy, held, prior))
+        leads = [spent(held, lead_stops(held, lead)) for lead in (1, 2, 3)]
+        assert got.reward > np.interp(got.samples, [lead.samples for lead in leads], [lead.reward for lead in leads]) - 0.02
+
+
+def test_a_prior_that_knows_is_kept():
+    runs, prior = world(3000, 10)
+    policy = fit_checked(Watched(runs, prior, np.arange(3000)), price=0.005)
+    assert policy is not None
+    assert policy.n_prior == 1
+
+
+def test_a_rule_below_lead_at_the_same_samples_does_not_keep_up():
+    runs, _ = world(2000, 11)
+    two = spent(runs, lead_stops(runs, 2))
+    assert keeps_up(two, runs)
+    assert not keeps_up(Spent(two.samples, two.reward - 0.01), runs)
 
 
 def test_a_prior_of_another_length_is_refused():
-    with pytest.raises(ValueError, match="prior of 2 numbers"):
-        LearnedStop(("",), 2).rule([0.1])
-
-
-def test_a_text_that_is_no_booster_is_refused():
-    with pytest.raises(BundleError, match="does not parse"):
-        LearnedStop(("nonsense",), 0).advantage(np.zeros((1, 5)), 1)
+    runs, prior = world(300, 12)
+    with pytest.raises(ValueError, match="prior of 1 numbers"):
+        PriorRule(fit_stopping(runs, prior, price=0.1), (0.1, 0.2))
