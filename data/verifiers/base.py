@@ -1,0 +1,24 @@
+"""What a verifier is: question, answer and reference in, a score out; deterministic, and none generates a token.
+
+An unparsed answer (None) scores 0.0. A missing reference is an abstention: None, never a default score.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from rheostat.data.schema import AnswerKind
+
+
+class Verifier(Protocol):
+    """Scores one answer against a reference.
+
+    `reads_reply` tells that it wants the whole reply in place of the answer extracted from it, as code and JSON need.
+    """
+
+    name: ClassVar[str]
+    reads_reply: ClassVar[bool]
+
+    def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:
+        """The score in [0, 1], where 1.0 means solved; None for an abstention."""
+        ...
