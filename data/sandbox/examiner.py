@@ -42,8 +42,9 @@ class Line:
         answer = self.receive()
         if "error" in answer:
             kind = getattr(builtins, str(answer["error"]), None)
-            ordinary = isinstance(kind, type) and issubclass(kind, Exception)
-            raise kind(answer["message"]) if ordinary else SolutionError(f"{answer['error']}: {answer['message']}")
+            if isinstance(kind, type) and issubclass(kind, Exception):
+                raise kind(answer["message"])
+            raise SolutionError(f"{answer['error']}: {answer['message']}")
         if asked[0] == "call":
             _take_over(asked[2], answer["changed"])
         return answer["value"]
