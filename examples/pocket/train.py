@@ -232,6 +232,8 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     """Weights in bfloat16, tokenizer, chat template and generation settings in one folder."""
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out)
+    for how_loaded in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(how_loaded, None)
     tokenizer.save_pretrained(out)
 
 
