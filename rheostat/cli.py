@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import backtest, demo, engine, evidence, loop, serve, train
+from rheostat.commands import backtest, demo, engine, evidence, loop, serve, tables, train
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(engine.app, name="engine")
 app.command("collect")(train.collect)
+app.command("import")(tables.import_logs)
 app.command("train")(train.train)
 app.command("report")(train.report)
 app.command("ope")(evidence.ope)

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
+from rheostat.data.answers import extract, infer_kind
 from rheostat.data.errors import DatasetError
 
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated: characters / 4"
 LOGGED = "logged"
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a format leaves open; None takes what the file says.
+
+    Attributes:
+        model: whose answers these are.
+        score: which score is the reward: a metric of the harness, a scorer of Inspect, an assessment of a trace.
+        filter: which filter of the harness, such as `strict-match`.
+        strategy: how the models were asked; `direct` and `cot` are those that a training can replay.
+    """
+
+    model: str | None = None
+    score: str | None = None
+    filter: str | None = None
+    strategy: str = "direct"
+
+
+AS_WRITTEN = Options()
 
 
 class Row(NamedTuple):
@@ -72,7 +95,7 @@ def json_lines(path: Path) -> Iterator[Row]:
     if text.lstrip().startswith("["):
         rows = list(enumerate(_parsed(path, 1, text), start=1))
     else:
-        rows = [(number, _parsed(path, number, line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        rows = [(number, _parsed(path, number, line)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for number, values in rows:
         if not isinstance(values, dict):
             raise DatasetError(f"{path} row {number}: the row is no JSON object: give one object a line")
@@ -85,7 +108,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
     Raises:
         DatasetError: the file cannot be read, or a row has too many or too few columns.
     """
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         for number, values in enumerate(reader, start=1):
             if None in values or None in values.values():
@@ -105,6 +128,11 @@ def json_object(path: Path, text: str, number: int = 1) -> Row:
     if not isinstance(values, dict):
         raise DatasetError(f"{path} row {number}: the file is no JSON object")
     return Row(path, number, values)
+
+
+def answer_in(reply: str, question: str) -> str | None:
+    """What a reply finally answers, in one spelling for equal answers; None where nothing can be parsed."""
+    return extract(reply, infer_kind(question)) if reply else None
 
 
 def tokens_of(text: str) -> int:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import ESTIMATED, Row, csv_rows, tokens_of
+from rheostat.data.importers.fields import AS_WRITTEN, ESTIMATED, Options, Row, answer_in, csv_rows, tokens_of
 from rheostat.data.schema import Sample
 
 PROMPT = "prompt"
 RESPONSE = "_response"
 
 
-def read_pairs(path: Path, *, dataset: str | None = None, strategy: str = "direct") -> Iterator[Sample]:
+def read_pairs(path: Path, options: Options = AS_WRITTEN) -> Iterator[Sample]:
     """One sample a model and row. A column `MODEL_response` beside a model's gives its text.
 
     Args:
-        path: the CSV file.
-        dataset: its name; the file's when None.
-        strategy: how the models were prompted.
+        path: the CSV file; its name is the data set's.
+        options: the strategy.
 
     Raises:
         DatasetError: there are no model columns, or a row does not fit; names row, column and reason.
@@ -29,24 +29,25 @@ def read_pairs(path: Path, *, dataset: str | None = None, strategy: str = "direc
         if not models:
             raise DatasetError(f"{path}: no column says whether a model was right: give {PROMPT} and one column a model")
         for model in models:
-            yield _sample(row, model, dataset or path.stem, strategy)
+            yield _sample(row, model, options.strategy)
 
 
 def _verdicts(row: Row) -> list[str]:
     return [name for name in row.values if name and name != PROMPT and not name.endswith(RESPONSE)]
 
 
-def _sample(row: Row, model: str, dataset: str, strategy: str) -> Sample:
+def _sample(row: Row, model: str, strategy: str) -> Sample:
     prompt, response = row.get(PROMPT), str(row.values.get(f"{model}{RESPONSE}", ""))
     return Sample(
-        dataset=dataset,
+        dataset=row.path.stem,
         query_id=str(row.number),
         query_text=prompt,
         model=model,
         strategy=strategy,
         sample_index=0,
         temperature=0.0,
-        answer=response or None,
+        answer=answer_in(response, prompt),
+        kind=infer_kind(prompt),
         gold="",
         correct=row.share(model),
         prompt_tokens=tokens_of(prompt),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import ESTIMATED, Row, csv_rows, tokens_of
+from rheostat.data.importers.fields import AS_WRITTEN, ESTIMATED, Options, Row, answer_in, csv_rows, tokens_of
 from rheostat.data.parquet import read_parquet
 from rheostat.data.schema import Sample
 
 RESPONSE, COST = "|model_response", "|total_cost"
 
 
-def read_wide_scores(path: Path) -> Iterator[Sample]:
+def read_wide_scores(path: Path, options: Options = AS_WRITTEN) -> Iterator[Sample]:
     """One sample a model and row, from CSV or Parquet with the columns sample_id, prompt, eval_name, MODEL, MODEL|total_cost
     and, where kept, MODEL|model_response.
 
@@ -25,7 +27,7 @@ def read_wide_scores(path: Path) -> Iterator[Sample]:
         if not models:
             raise DatasetError(f"{path}: no column ends in {COST}: give MODEL and MODEL{COST} for every model")
         for model in models:
-            yield _sample(row, model)
+            yield _sample(row, model, options.strategy)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -36,8 +38,8 @@ def _rows(path: Path) -> Iterator[Row]:
         yield Row(path, number, values)
 
 
-def _sample(row: Row, model: str) -> Sample:
-    prompt, response = row.get("prompt"), str(row.values.get(f"{model}{RESPONSE}") or "")
+def _sample(row: Row, model: str, strategy: str) -> Sample:
+    prompt, response = _plain(row.get("prompt")), _plain(str(row.values.get(f"{model}{RESPONSE}") or ""))
     try:
         cost = float(row.get(f"{model}{COST}", object))
     except (TypeError, ValueError) as error:
@@ -47,10 +49,11 @@ def _sample(row: Row, model: str) -> Sample:
         query_id=str(row.get("sample_id", (str, int))),
         query_text=prompt,
         model=model,
-        strategy="direct",
+        strategy=strategy,
         sample_index=0,
         temperature=0.0,
-        answer=response or None,
+        answer=answer_in(response, prompt),
+        kind=infer_kind(prompt),
         gold="",
         correct=row.share(model),
         prompt_tokens=tokens_of(prompt),
@@ -60,3 +63,14 @@ def _sample(row: Row, model: str) -> Sample:
         source="routerbench",
         cost_usd=cost,
     )
+
+
+def _plain(text: str) -> str:
+    """The published tables keep prompts and responses as the spelling of a list of turns."""
+    if not text.startswith(("['", '["')):
+        return text
+    try:
+        turns = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return "\n".join(map(str, turns)) if isinstance(turns, list) else text

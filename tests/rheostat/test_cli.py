@@ -15,11 +15,11 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
-    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"],
+    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["import"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"], ["backtest-stopping"], ["ope"],
+    ["backtest"], ["backtest-stopping"], ["ope"], ["import"],
 ]  # fmt: skip
 
 
