@@ -8,9 +8,11 @@ nothing of HTTP, routers or logs. The protocol follows the solvers of inspect_ai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from rheostat.data.errors import BudgetError
 from rheostat.data.ledger import Ledger
@@ -20,7 +22,10 @@ from rheostat.data.schema import AnswerKind, Attempt, AttemptKind, Query
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One upstream call: `n` samples of at most `max_tokens` generated tokens each.
 
-    With `timeout_s` the backend stops there and gives the samples that are complete, if there are any.
+    With `timeout_s` the backend stops there and gives the samples that are complete, if there are any. `prefill` is the
+    beginning of the reply, which the model goes on with; completions hold only what it added. With `beam_search` the
+    `n` samples are the best beams of one search over tokens. `thinking_tokens` caps native thinking: an engine that
+    cannot do so refuses with status 400, before anything is generated.
     """
 
     model: str
@@ -33,6 +38,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     logprobs: bool = False
     timeout_s: float | None = None
+    prefill: str = ""
+    beam_search: bool = False
+    thinking_tokens: int | None = None
     extra: dict[str, Any] = {}
 
 
@@ -128,7 +136,10 @@ class Meter:
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One sampled answer as evidence: `answer` is None where nothing could be parsed (a cost, never a vote)."""
+    """One sampled answer as evidence: `answer` is None where nothing could be parsed (a cost, never a vote).
+
+    `score` is a scorer's verdict; `step_scores` are the raw scores of its steps, where it was made step by step.
+    """
 
     index: int
     model: str
@@ -137,15 +148,28 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     mean_logprob: float | None = None
     score: float | None = None
+    step_scores: tuple[float | None, ...] = ()
     finish_reason: str = "stop"
     tool_calls: tuple[dict[str, Any], ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of a search over steps of reasoning; `parent` is the index of another, -1 for a first step."""
+
+    index: int
+    parent: int
+    text: str
+    score: float | None = None
+    state: Literal["open", "kept", "dropped", "ended"] = "open"
+    visits: int = 0
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What is known after a wave: all candidates so far in submission order, and the one a strategy would give now.
 
     `planned` is the number of samples (K, rounds, simulations) the shape allows; `last` is true when the strategy has
-    nothing more to do, whatever the rule says.
+    nothing more to do, whatever the rule says, and `end` then tells why in a word, where it is not plain. `steps` is
+    the tree of a search.
     """
 
     candidates: tuple[Candidate, ...]
@@ -153,6 +177,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     planned: int
     last: bool = False
+    end: str = ""
+    steps: tuple[Step, ...] = ()
 
     @property
     def choice(self) -> Candidate:
@@ -160,8 +186,42 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         return self.candidates[self.chosen]
 
 
+class Example(NamedTuple):
+    """A solved question, as it is shown to a model."""
+
+    question: str
+    reply: str
+
+
+class Memory(Protocol):
+    """Solved examples that can be looked up by meaning."""
+
+    def nearest(self, question: str, k: int) -> tuple[Example, ...]:
+        """At most `k` examples, in the one order they have in the memory, so that prompts share their beginnings."""
+        ...
+
+
+class Embed(Protocol):
+    """Turns texts into vectors."""
+
+    def __call__(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """(n, d) rows of norm one."""
+        ...
+
+
+class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
+    """What strategies may use besides models: scorers by name, solved examples, an embedding of texts."""
+
+    scorers: dict[str, Scorer] = {}
+    memory: Memory | None = None
+    embed: Embed | None = None
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a strategy is given besides the query: the model, the means to call it, and how to read answers."""
+    """What a strategy is given besides the query: the model, the means to call it, and how to read answers.
+
+    `scorer` is the verifier of this very query, `logprobs` asks for log-probabilities where they cost nothing else.
+    """
 
     model: str
     call: Call
@@ -170,6 +230,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     waves: tuple[int, ...] = (2, 2, 4)
     scorer: Scorer | None = None
+    toolbox: Toolbox = Toolbox()
+    logprobs: bool = False
 
 
 class Call(Protocol):

@@ -1,4 +1,4 @@
-"""The wire format of streamed chat completions, as OpenAI defines it and vLLM extends it; only what is read here.
+"""The wire format of streamed completions, as OpenAI defines it and vLLM extends it; only what is read here.
 
 Shape source: vLLM 0.32, entrypoints/openai/chat_completion/protocol.py.
 """
@@ -62,16 +62,18 @@ class TokenLogprob(msgspec.Struct, frozen=True):
 
 
 class Logprobs(msgspec.Struct, frozen=True):
-    """The log-probabilities of a chunk's tokens."""
+    """The log-probabilities of a chunk's tokens; plain completions give them as a bare list."""
 
     content: list[TokenLogprob] | None = None
+    token_logprobs: list[float | None] | None = None
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What a chunk says of one sample."""
+    """What a chunk says of one sample; plain completions add `text`."""
 
     index: int
     delta: Delta = Delta()
+    text: str | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 

@@ -88,12 +88,19 @@ class FakeBackend:
         model: what it says.
         faults: what its calls do, in turn and again from the start.
         latency_s: of every call; a `late` one takes ten times as long.
+        thinks: whether it has a budget for thinking; without one it refuses such calls, as an engine does.
 
     `generated_tokens` counts everything generated, as an engine does, and `requests` keeps what was asked.
     """
 
     def __init__(
-        self, name: str = "fake", *, model: FakeModel | None = None, faults: Sequence[FakeFault] = ("ok",), latency_s: float = 0.0
+        self,
+        name: str = "fake",
+        *,
+        model: FakeModel | None = None,
+        faults: Sequence[FakeFault] = ("ok",),
+        latency_s: float = 0.0,
+        thinks: bool = False,
     ) -> None:
         self.name = name
         self.generated_tokens = 0
@@ -101,9 +108,12 @@ class FakeBackend:
         self._model = model or FakeModel()
         self._faults = faults
         self._latency_s = latency_s
+        self._thinks = thinks
 
     async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
         """Run one call; see `base.Backend`."""
+        if request.thinking_tokens is not None and not self._thinks:
+            raise UpstreamError(f"{self.name} has no budget for thinking", backend=self.name, status=400)
         fault = self._faults[len(self.requests) % len(self._faults)]
         self.requests.append(request)
         if fault == "refuse":
@@ -207,7 +217,8 @@ class _FakeCall:
     def _speak(self, model: FakeModel, index: int, fault: FakeFault) -> Spoken:
         # Greedy decoding does not see the seed.
         seed = (self._request.seed or 0) + index if self._request.temperature > 0 else 0
-        return model.speak(question_of(self._request.messages), seed, self._request.max_tokens, endless=fault == "endless")
+        asked = question_of(self._request.messages) + self._request.prefill
+        return model.speak(asked, seed, self._request.max_tokens, endless=fault == "endless")
 
     def _generate(self, tokens: int) -> None:
         self._tokens += tokens

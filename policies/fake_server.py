@@ -2,8 +2,10 @@
 
     python -m rheostat.policies.fake_server --port 8001 --model pocket --fault hang --every 10
 
-For tests of faults and of serving, without an engine: chat completions (streamed or not), /v1/models, /health and
-/metrics, whose `vllm:generation_tokens_total` counts every token that was generated, whoever read it.
+For tests of faults and of serving, without an engine: completions, plain and of chats (streamed or not), /tokenize and
+/detokenize, /v1/models, /health and /metrics, whose `vllm:generation_tokens_total` counts every token that was
+generated, whoever read it. What goes wrong can be changed while it runs: POST /control takes
+`{"faults": [...], "waiting": 0, "healthy": true}`, each optional.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
+from rheostat.data.schema import message_text
 from rheostat.policies.fake import FakeModel, Spoken, question_of
 
 ServerFault = Literal[
@@ -23,10 +26,14 @@ ServerFault = Literal[
     "bad_request",
     "error_500",
     "busy_503",
+    "busy_429",
     "silent",
     "hang",
     "hang_one",
+    "endless",
     "drip",
+    "stale",
+    "reset_head",
     "reset",
     "truncate",
     "garbage_200",
@@ -36,10 +43,11 @@ ServerFault = Literal[
     "split",
     "no_usage",
 ]
-"""What one call does: refuse with 400, 500, or 503 and Retry-After; never answer; fall silent half way; let the last
-sample fall silent half way; send a byte at a time; reset the connection half way; end without [DONE]; answer 200 with
-a web page; send an event that is no JSON; report an error in the stream; send a line of 11 MB; cut the bytes inside
-lines and characters; leave the usage out."""
+"""What one call does: refuse with 400, 500, or 503 or 429 and Retry-After; never answer; fall silent half way; let the
+last sample fall silent half way; go on until the cap; send a byte at a time; close the connection without an answer, as
+one does that was kept open for too long; reset it after the head, or half way; end without [DONE]; answer 200 with a web
+page; send an event that is no JSON; report an error in the stream; send a line of 11 MB; cut the bytes inside lines and
+characters; leave the usage out."""
 
 FAULTS: tuple[ServerFault, ...] = get_args(ServerFault)
 LONG_LINE_BYTES = 11 * 1024 * 1024
@@ -83,15 +91,30 @@ class FakeServer:
         self.aborts = aborts
         self.aborted: dict[str, asyncio.Event] = {}
         self.bodies: list[dict[str, Any]] = []
+        self.waiting = 0
+        self.healthy = True
+        self.last_headers: dict[str, str] = {}
         self.app = web.Application(client_max_size=32 * 1024 * 1024)
         self.app.router.add_post("/v1/chat/completions", self._chat)
+        self.app.router.add_post("/v1/completions", self._complete)
+        self.app.router.add_post("/tokenize", self._tokenize)
+        self.app.router.add_post("/detokenize", self._detokenize)
         self.app.router.add_post("/inference/v1/abort_requests", self._abort)
         self.app.router.add_get("/v1/models", self._models)
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_post("/control", self._control)
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.Response()
+        return web.Response(status=200 if self.healthy else 503)
+
+    async def _control(self, request: web.Request) -> web.Response:
+        """Change what goes wrong; answers with the number of calls so far and the headers of the last."""
+        asked = await request.json()
+        self.faults = tuple(asked.get("faults", self.faults))
+        self.waiting = asked.get("waiting", self.waiting)
+        self.healthy = asked.get("healthy", self.healthy)
+        return web.json_response({"calls": len(self.bodies), "headers": self.last_headers})
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
@@ -110,21 +133,36 @@ class FakeServer:
             "generation_tokens_total": self.generated_tokens,
             "prompt_tokens_total": self.prompt_tokens,
             "num_requests_running": self.running,
-            "num_requests_waiting": 0,
+            "num_requests_waiting": self.waiting,
             "kv_cache_usage_perc": 0.0,
         }
         return web.Response(text="".join(f"vllm:{name}{label} {float(value)}\n" for name, value in values.items()))
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        messages = (await request.json())["messages"]
+        rendered = "".join(f"<{message['role']}>{message_text(message)}" for message in messages) + "<assistant>"
+        return web.json_response({"tokens": [ord(character) for character in rendered]})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        return await self._chat(request)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         fault = self.faults[len(self.bodies) % len(self.faults)]
         body = await request.json()
         self.bodies.append(body)
+        self.last_headers = dict(request.headers)
         if self.models and body.get("model") not in self.models:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         if fault in REFUSALS:
             return REFUSALS[fault]()
         if fault == "silent":
             await asyncio.Event().wait()
+        if fault == "stale" and request.transport is not None:
+            request.transport.close()
+            return web.Response()
         call = _ServedCall(self, body, fault)
         self.running += 1
         self.aborted[call.call_id] = call.aborted
@@ -142,9 +180,10 @@ class _ServedCall:
         self._server = server
         self._body = body
         self._fault = fault
-        self.call_id = f"chatcmpl-{len(server.bodies)}"
+        self._is_chat = "messages" in body
+        self.call_id = f"{'chatcmpl' if self._is_chat else 'cmpl'}-{len(server.bodies)}"
         self.aborted = asyncio.Event()
-        question = question_of(body["messages"])
+        question = question_of(body["messages"]) if self._is_chat else body["prompt"]
         self._prompt = len(question.split())
         server.prompt_tokens += self._prompt
         max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 256
@@ -152,7 +191,7 @@ class _ServedCall:
         greedy = body.get("temperature") == 0
         seeds = [0 if greedy else (body.get("seed") or 0) + index for index in range(body.get("n") or 1)]
         self._said = [0] * len(seeds)
-        self._spoken = [server.model.speak(question, seed, max_tokens) for seed in seeds]
+        self._spoken = [server.model.speak(question, seed, max_tokens, endless=fault == "endless") for seed in seeds]
 
     def whole(self) -> web.Response:
         """The answer in one piece."""
@@ -168,6 +207,9 @@ class _ServedCall:
         """The answer as events, until a fault ends it."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
+        if self._fault == "reset_head" and request.transport is not None:
+            request.transport.abort()
+            return response
         lengths = [len(spoken.words) for spoken in self._spoken]
         for at in range(max(lengths)):
             # Half of the shortest: no sample is complete when the call goes wrong.
@@ -188,7 +230,8 @@ class _ServedCall:
         """Close samples that an abort cut off, then give the total and the end."""
         for index, spoken in enumerate(self._spoken):
             if self._said[index] < len(spoken.words):
-                choice = {"index": index, "delta": {}, "finish_reason": "abort"}
+                said: Event = {"delta": {}} if self._is_chat else {"text": ""}
+                choice = {"index": index, **said, "finish_reason": "abort"}
                 await self._send(response, {"choices": [choice], "usage": self._usage(self._said[index])})
         if self._fault != "no_usage":
             await self._send(response, {"choices": [], "usage": self._usage(sum(self._said))})
@@ -202,13 +245,12 @@ class _ServedCall:
         self._server.generated_tokens += 1
         self._said[index] += 1
         finish_reason = spoken.finish_reason if at == len(spoken.words) - 1 else None
-        choice: Event = {
-            "index": index,
-            "delta": {"content": spoken.words[at]},
-            "finish_reason": finish_reason,
-        }
-        if self._body.get("logprobs"):
-            choice["logprobs"] = {"content": [{"token": spoken.words[at], "logprob": spoken.mean_logprob}]}
+        word = spoken.words[at]
+        said: Event = {"delta": {"content": word}} if self._is_chat else {"text": word}
+        choice: Event = {"index": index, **said, "finish_reason": finish_reason}
+        if self._body.get("logprobs") is not None:
+            listed = {"content": [{"token": word, "logprob": spoken.mean_logprob}]}
+            choice["logprobs"] = listed if self._is_chat else {"tokens": [word], "token_logprobs": [spoken.mean_logprob]}
         event: Event = {"id": self.call_id, "object": "chat.completion.chunk", "choices": [choice]}
         return event if self._fault == "no_usage" else event | {"usage": self._usage(at + 1)}
 
@@ -258,6 +300,7 @@ REFUSALS: dict[ServerFault, Callable[[], web.Response]] = {
     "bad_request": lambda: _error(400, "max_tokens is too large"),
     "error_500": lambda: _error(500, "out of order"),
     "busy_503": lambda: _error(503, "overloaded", {"Retry-After": "2"}),
+    "busy_429": lambda: _error(429, "too many requests", {"Retry-After": "3"}),
     "garbage_200": lambda: web.Response(text="<html>welcome</html>", content_type="text/html"),
 }
 

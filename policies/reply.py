@@ -44,14 +44,15 @@ class Sample:
         """Take in what a chunk says of this sample."""
         delta = choice.delta
         thought = delta.reasoning or delta.reasoning_content
-        self.chunks += bool(delta.content or thought or delta.tool_calls)
-        self.text.append(delta.content or "")
+        said = delta.content or choice.text or ""
+        self.chunks += bool(said or thought or delta.tool_calls)
+        self.text.append(said)
         self.reasoning.append(thought or "")
         self.finish_reason = choice.finish_reason or self.finish_reason
         for piece in delta.tool_calls or []:
             self._add_tool_call(piece)
-        for token in (choice.logprobs and choice.logprobs.content) or []:
-            self.logprob_sum += token.logprob
+        for logprob in _logprobs(choice):
+            self.logprob_sum += logprob
             self.logprobs += 1
 
     def count(self, usage: Usage) -> None:
@@ -110,6 +111,11 @@ class Reply:
             self._event(event)
 
     @property
+    def engine_ids(self) -> list[str]:
+        """The names under which the engine runs the call: completions number their prompts."""
+        return [self.call_id, f"{self.call_id}-0"] if self.call_id else []
+
+    @property
     def completions(self) -> tuple[Completion, ...]:
         """The samples that are complete, in the order of the request."""
         return tuple(sample.completion(index) for index, sample in self._finished())
@@ -126,7 +132,7 @@ class Reply:
             model=self._request.model,
             kind="completion",
             status=status,
-            ledger=self._ledger(min(finished, self._tokens)),
+            ledger=Ledger(calls=1) if refused else self._ledger(min(finished, self._tokens)),
             latency_s=latency_s,
             n=self._request.n,
             estimated=self._is_estimate and not refused,
@@ -139,7 +145,9 @@ class Reply:
 
     @property
     def _seen(self) -> int:
-        """Tokens generated, as far as the stream tells."""
+        """Tokens generated, as far as the stream tells; of a beam search what its steps take, since usage leaves out most beams."""
+        if self._request.beam_search:
+            return 1 + self._request.n * (self._request.max_tokens - 1)
         total = self._total.completion_tokens if self._total else None
         return sum(s.tokens for s in self._samples.values()) if total is None else total
 
@@ -150,6 +158,8 @@ class Reply:
 
     @property
     def _is_estimate(self) -> bool:
+        if self._request.beam_search:
+            return not self.done
         uncounted = self._total is None and not all(s.counted for s in self._samples.values())
         return self._prompt is None or uncounted or self._seen > self._limit
 
@@ -208,6 +218,13 @@ class Reply:
 
     def _failed(self, what: str) -> UpstreamError:
         return UpstreamError(f"{self._backend} {what}", backend=self._backend, retryable=True)
+
+
+def _logprobs(choice: Choice) -> list[float]:
+    given = choice.logprobs
+    if given is None:
+        return []
+    return [token.logprob for token in given.content or []] + [each for each in given.token_logprobs or [] if each is not None]
 
 
 def _message(error: Any) -> str:

@@ -1,0 +1,73 @@
+"""What is posted to an engine for a request: a chat, or the going on with a reply through plain completions.
+
+Knows the wire of vLLM's two endpoints and no sockets. A reply that has begun goes through completions with the rendered
+prompt, not through a chat that continues its last message: templates trim and close such a message in their own ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rheostat.policies.base import GenerateRequest
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
+THINKING_FIELD = "thinking_token_budget"
+STREAM_OPTIONS = {"include_usage": True, "continuous_usage_stats": True}
+# The cap is the strategy's, and vLLM lets the newer field win over max_tokens.
+OVERRIDES = frozenset({"max_completion_tokens", "use_beam_search", "best_of"})
+TEMPLATE_FIELDS = ("tools", "chat_template", "chat_template_kwargs")
+CHAT_ONLY = frozenset({*TEMPLATE_FIELDS, "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning"})
+
+
+class Post(NamedTuple):
+    """A path and the body posted there."""
+
+    path: str
+    body: bytes
+
+
+def chat(request: GenerateRequest, model: str) -> Post:
+    """The request as a streamed chat."""
+    fields = _common(request, model)
+    fields["messages"] = request.messages
+    optional = {
+        "logprobs": request.logprobs or None,
+        "use_beam_search": request.beam_search or None,
+        THINKING_FIELD: request.thinking_tokens,
+    }
+    return _post(CHAT_PATH, fields | optional)
+
+
+def continuation(request: GenerateRequest, model: str, prompt: str) -> Post:
+    """The request as a streamed completion of a rendered prompt and the beginning of the reply."""
+    fields = {name: value for name, value in _common(request, model).items() if name not in CHAT_ONLY}
+    # The template has written the special tokens out.
+    fields |= {"prompt": prompt + request.prefill, "add_special_tokens": False, "logprobs": 0 if request.logprobs else None}
+    return _post(COMPLETIONS_PATH, fields)
+
+
+def rendering(request: GenerateRequest, model: str) -> dict[str, Any]:
+    """What /tokenize is asked for the tokens of the conversation and the beginning of a reply."""
+    given = {name: request.extra[name] for name in TEMPLATE_FIELDS if name in request.extra}
+    return {**given, "model": model, "messages": request.messages, "add_generation_prompt": True}
+
+
+def _common(request: GenerateRequest, model: str) -> dict[str, Any]:
+    extra = {name: value for name, value in request.extra.items() if name not in OVERRIDES}
+    return extra | {
+        "model": model,
+        "max_tokens": request.max_tokens,
+        "n": request.n,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stream": True,
+        "stream_options": STREAM_OPTIONS,
+        **{name: value for name, value in {"seed": request.seed, "stop": list(request.stop) or None}.items() if value is not None},
+    }
+
+
+def _post(path: str, fields: dict[str, Any]) -> Post:
+    return Post(path, msgspec.json.encode({name: value for name, value in fields.items() if value is not None}))
