@@ -61,7 +61,8 @@ class Action(msgspec.Struct, frozen=True, order=True):
         return cls(match["model"], match["strategy"], int(match["cap"]), shape)
 
 
-_SPELLING = re.compile(r"(?P<model>[^\s]+)/(?P<strategy>[a-z][a-z0-9_]*)(?:\((?P<shape>.*)\))?@(?P<cap>[1-9][0-9]{0,8})")
+# No parentheses in a model's name: actions may hold others, as in cascade(stages=cot>large/best_of_n(n=4)).
+_SPELLING = re.compile(r"(?P<model>[^\s()]+)/(?P<strategy>[a-z][a-z0-9_]*)(?:\((?P<shape>.*)\))?@(?P<cap>[1-9][0-9]{0,8})")
 
 
 def _split_arguments(text: str) -> list[str]:
@@ -251,4 +252,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id(prefix: str) -> str:
     """An id that sorts by time and is unique across processes and restarts."""
-    return f"{prefix}-{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(8)}"
+    return f"{id_at(prefix, time.time())}{secrets.token_hex(8)}"
+
+
+def id_at(prefix: str, created_s: float) -> str:
+    """What sorts before every id of that time (Unix seconds) and after all earlier ones."""
+    return f"{prefix}-{int(created_s * 1000):011x}-"

@@ -5,20 +5,44 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from rheostat.data.errors import ActionError
 from rheostat.data.schema import Action, ShapeValue
 from rheostat.policies.base import Strategy
-from rheostat.policies.direct import Cot, Direct
-from rheostat.policies.sampling import BestOfN, SelfConsistency
+from rheostat.policies.beam import Beam
+from rheostat.policies.cascade import Cascade
+from rheostat.policies.compose import Compose
+from rheostat.policies.direct import Cot, Direct, FewShot
+from rheostat.policies.mcts import Mcts
+from rheostat.policies.rounds import Refine, Verify
+from rheostat.policies.sampling import BestOfN, SelfConsistency, WeightedVote
+from rheostat.policies.token_beam import TokenBeam
 
 STRATEGIES: Mapping[str, type[Any]] = {
     "direct": Direct,
     "cot": Cot,
+    "few_shot": FewShot,
     "self_consistency": SelfConsistency,
+    "weighted_vote": WeightedVote,
     "best_of_n": BestOfN,
+    "refine": Refine,
+    "verify": Verify,
+    "token_beam": TokenBeam,
+    "beam": Beam,
+    "mcts": Mcts,
+    "cascade": Cascade,
+    "compose": Compose,
 }
+
+
+class Recipe(NamedTuple):
+    """What an action is made of; `is_nested` where other actions are among its arguments."""
+
+    strategy: type[Any]
+    arguments: dict[str, ShapeValue]
+    is_nested: bool
+
 
 Shape = tuple[tuple[str, ShapeValue], ...]
 
@@ -35,21 +59,25 @@ def build(action: Action) -> Strategy:
     Raises:
         ActionError: the strategy is unknown, or an argument is unknown, missing, of the wrong type or out of range.
     """
-    strategy, arguments = _recipe(action)
-    return cast(Strategy, strategy(**arguments))
+    strategy, arguments, is_nested = _recipe(action)
+    return cast(Strategy, strategy(**arguments, build=build) if is_nested else strategy(**arguments))
 
 
 @lru_cache(maxsize=1024)  # reading signatures takes a third of a millisecond, and a sidecar sees the same few actions
-def _recipe(action: Action) -> tuple[type[Any], dict[str, ShapeValue]]:
+def _recipe(action: Action) -> Recipe:
     strategy = STRATEGIES.get(action.strategy)
     if strategy is None:
         raise ActionError(f"unknown strategy {action.strategy!r} in {str(action)!r}: known are {', '.join(STRATEGIES)}")
-    return strategy, _arguments(action, strategy)
+    # A strategy made of other actions is given the means to build them: it cannot import the catalogue it is in.
+    return Recipe(strategy, _arguments(action, strategy), "build" in inspect.signature(strategy).parameters)
 
 
 def is_single_call(action: Action) -> bool:
-    """Whether the action is one upstream call, whose bytes may be streamed straight through."""
-    return bool(getattr(STRATEGIES.get(action.strategy), "single_call", False))
+    """Whether the action is one upstream call, whose bytes may be streamed straight through; an unknown one is not."""
+    try:
+        return bool(getattr(build(action), "single_call", False))
+    except ActionError:
+        return False
 
 
 def default_actions(
@@ -74,7 +102,7 @@ def _vote_shape(k: int, stop: str) -> Shape:
 
 
 def _arguments(action: Action, strategy: type[Any]) -> dict[str, ShapeValue]:
-    known = inspect.signature(strategy).parameters
+    known = {name: each for name, each in inspect.signature(strategy).parameters.items() if each.kind is not each.KEYWORD_ONLY}
     given = action.arguments
     missing = [name for name, parameter in known.items() if parameter.default is parameter.empty and name not in given]
     wrong = [name for name, value in given.items() if name not in known or not _fits(value, known[name])]

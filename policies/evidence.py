@@ -6,15 +6,17 @@ first would favour them. Source of majority voting: Wang et al., 2022 (self-cons
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rheostat.data.answers import extract
 from rheostat.data.schema import AnswerKind
 from rheostat.policies.base import Candidate, Completion
+from rheostat.policies.structured import asks_for_json, canonical_calls, canonical_json
+
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,16 @@ def elect(candidates: Sequence[Candidate]) -> int:
     return next((at for at, candidate in enumerate(candidates) if candidate.answer == leader), 0)
 
 
-def candidate(completion: Completion, *, index: int, model: str, kind: AnswerKind) -> Candidate:
-    """A completion as evidence, `index` being its place in submission order over all waves of the query."""
+def candidate(completion: Completion, *, index: int, model: str, kind: AnswerKind, asked: Mapping[str, Any] = NOTHING) -> Candidate:
+    """A completion as evidence, `index` being its place in submission order over all waves of the query.
+
+    `asked` are the request's other fields: tools and a wanted format say what counts as an answer.
+    """
     return Candidate(
         index=index,
         model=model,
         text=completion.text,
-        answer=read_answer(completion, kind),
+        answer=read_answer(completion, kind, asked),
         tokens=completion.completion_tokens,
         mean_logprob=completion.mean_logprob,
         finish_reason=completion.finish_reason,
@@ -84,21 +89,10 @@ def candidate(completion: Completion, *, index: int, model: str, kind: AnswerKin
     )
 
 
-def read_answer(completion: Completion, kind: AnswerKind) -> str | None:
-    """What a completion votes for: its tool calls where it made any, else the answer in its text."""
+def read_answer(completion: Completion, kind: AnswerKind, asked: Mapping[str, Any] = NOTHING) -> str | None:
+    """What a completion votes for: its tool calls where it made any, the JSON that was asked for, else the answer in its text."""
     if completion.tool_calls:
-        return _canonical(completion.tool_calls)
+        return canonical_calls(completion.tool_calls, asked)
+    if asks_for_json(asked):
+        return canonical_json(completion.text)
     return extract(completion.text, kind)
-
-
-def _canonical(tool_calls: tuple[dict[str, Any], ...]) -> str:
-    """Tool calls as one comparable text: names and arguments count, ids and key order do not."""
-    functions = [call.get("function") or {} for call in tool_calls]
-    return json.dumps([[function.get("name"), _decoded(function.get("arguments"))] for function in functions], sort_keys=True)
-
-
-def _decoded(arguments: Any) -> Any:
-    try:
-        return json.loads(arguments)
-    except (TypeError, ValueError):
-        return arguments

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rheostat.data.problems.dialogues import ANSWER_ONLY, STEP_BY_STEP
+from rheostat.data.problems.dialogues import ANSWER_ONLY, CHECK, REVISE, STEP_BY_STEP
+from rheostat.policies.base import Example
 
 Messages = tuple[dict[str, Any], ...]
 
@@ -17,6 +19,37 @@ def answer_only(messages: Messages) -> Messages:
 def step_by_step(messages: Messages) -> Messages:
     """The conversation, asking for the steps and then the answer."""
     return instruct(messages, STEP_BY_STEP)
+
+
+def briefly(messages: Messages) -> Messages:
+    """The conversation, asking for steps of a few words each."""
+    return instruct(messages, f"{STEP_BY_STEP} Write no more than a few words for each step.")
+
+
+def at_length(messages: Messages) -> Messages:
+    """The conversation, asking for detailed steps, each of them checked."""
+    return instruct(messages, f"{STEP_BY_STEP} Take small steps and check each one before the next.")
+
+
+def check(messages: Messages, attempt: str) -> Messages:
+    """The conversation with an attempt, asking what is wrong with it."""
+    return instruct(messages, f"Attempt: {attempt.strip()} {CHECK}")
+
+
+def revise(messages: Messages, attempt: str, critique: str) -> Messages:
+    """The conversation with an attempt and its critique, asking for a better one."""
+    return instruct(messages, f"Attempt: {attempt.strip()} Critique: {critique.strip()} {REVISE}")
+
+
+def with_examples(messages: Messages, examples: Sequence[Example], how: Callable[[Messages], Messages]) -> Messages:
+    """The conversation behind solved examples, which stand as earlier turns after the system's message, asked for alike."""
+    first = next((at for at, message in enumerate(messages) if message.get("role") not in ("system", "developer")), len(messages))
+    turns = [
+        turn
+        for question, reply in examples
+        for turn in (*how(({"role": "user", "content": question},)), {"role": "assistant", "content": reply})
+    ]
+    return (*messages[:first], *turns, *how(messages[first:]))
 
 
 def instruct(messages: Messages, instruction: str) -> Messages:

@@ -27,14 +27,14 @@ from rheostat.policies.base import (
     Meter,
     Scorer,
     StopRule,
+    Toolbox,
 )
 from rheostat.policies.catalogue import build
-from rheostat.policies.sampling import PERFECT
+from rheostat.policies.drawing import EARLY_WAVES
 
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 OnEvidence = Callable[[Evidence], Awaitable[None]]
 
-EARLY_WAVES = (2, 2, 4)
 TIMER_SLACK_S = 0.001  # a timer set to the deadline may fire this much before it
 DEADLINE_GRACE_S = 0.2  # a backend ends a call at the deadline by itself; this much later it is cut off
 
@@ -66,6 +66,7 @@ async def run_action(
     scorer: Scorer | None = None,
     waves: tuple[int, ...] | None = None,
     meter: Meter | None = None,
+    toolbox: Toolbox | None = None,
 ) -> Result:
     """Run the action's strategy, wave by wave, until a rule, the strategy, the cap or the deadline ends it.
 
@@ -81,6 +82,7 @@ async def run_action(
         scorer: the verifier of strategies that ask for one.
         waves: sizes of the waves, the last repeating; None is 2, 2, 4 where a rule or scorer may stop early, else one wave.
         meter: where to spend, so that the caller can read the attempts if it cancels; a new one of the cap otherwise.
+        toolbox: scorers by name, solved examples and an embedding, for strategies that ask for them.
 
     Raises:
         ActionError: the strategy, its arguments or the model are unknown.
@@ -100,6 +102,7 @@ async def run_action(
         seed=seed,
         waves=_waves(waves, early=stop is not None or scorer is not None),
         scorer=scorer,
+        toolbox=toolbox or Toolbox(),
     )
     end = await _consume(strategy.run(query, context), _Ends(stop, clock, meter), on_evidence)
     if end.evidence is None:
@@ -206,17 +209,17 @@ class _Ends:
 
     def reason(self, evidence: Evidence) -> str | None:
         """The reason, or None to go on."""
+        if evidence.last and evidence.end:
+            return evidence.end
         if evidence.last and len(evidence.candidates) >= evidence.planned:
             return "complete"
         if self._stop is not None and (reason := self._stop(evidence)):
             return reason
         if self.clock.passed:
             return "deadline"
-        return self._cut_short(evidence) if evidence.last else None
+        return self._cut_short() if evidence.last else None
 
-    def _cut_short(self, evidence: Evidence) -> str:
-        if evidence.choice.score == PERFECT:
-            return "perfect"
+    def _cut_short(self) -> str:
         return "budget" if self._meter.left_tokens < 1 else "upstream_failed"
 
 

@@ -1,7 +1,10 @@
 """Candidates and evidence from plain answers."""
 
+import numpy as np
+
 from rheostat.data.schema import Query
-from rheostat.policies.base import Candidate, Context, Evidence, Meter
+from rheostat.policies.base import Candidate, Context, Evidence, Example, Meter, Toolbox
+from rheostat.policies.memory import TaskMemory
 
 
 def candidate(answer, index=0, **fields):
@@ -28,3 +31,26 @@ def context(left=1000, **fields):
 
 def question(text="What is 3+4?", **fields):
     return Query.of_text(text, **fields)
+
+
+def embed(texts):
+    """A vector of letter counts a text: the same letters, the same vector."""
+    counts = np.array([[text.lower().count(letter) + 1e-6 for letter in "abcdefghijklmnopqrstuvwxyz0123456789"] for text in texts])
+    return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+
+
+class Steps:
+    """Scores every step alike."""
+
+    name = "prm"
+
+    async def steps(self, query, steps, call):
+        return tuple(0.5 for _ in steps)
+
+    async def score(self, query, candidate, call):
+        return 0.5
+
+
+def toolbox(**scorers):
+    examples = [Example(f"What is {n}+{n}?", f"The answer is {2 * n}.") for n in range(9)]
+    return Toolbox(scorers={"prm": Steps(), **scorers}, memory=TaskMemory(examples, embed, encoder_id="letters"), embed=embed)

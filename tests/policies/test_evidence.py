@@ -67,7 +67,7 @@ def test_tool_calls_vote_by_name_and_arguments_whatever_their_ids_and_key_order(
 
     assert answer("a", '{"x": 1, "y": 2}') == answer("b", '{"y":2,"x":1}')
     assert answer("a", '{"x": 1}') != answer("a", '{"x": 2}')
-    assert answer("a", "{broken") == answer("b", "{broken")
+    assert answer("a", "{broken") is None
 
 
 @given(st.integers(0, 2**32))

@@ -6,32 +6,45 @@ from hypothesis import strategies as st
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Action, Sampling
+from rheostat.data.problems.dialogues import CHECK
+from rheostat.data.schema import Action, Sampling, message_text
 from rheostat.policies.base import GenerateRequest, Generation, Meter
 from rheostat.policies.fake import FakeBackend, FakeModel
-from rheostat.policies.run import Caller, Clock, run_action
+from rheostat.policies.run import Caller, Clock, Result, run_action
 from rheostat.policies.stopping import Fixed, parse_rule
 from tests.policies import make
 
 FAULTS = ["ok", "refuse", "error", "break", "partial", "empty", "garbage", "endless"]
-spellings = st.sampled_from(
-    [
-        "m/direct@{}",
-        "m/cot@{}",
-        "m/self_consistency(k=7)@{}",
-        "m/self_consistency(k=5,waves=1+2)@{}",
-        "m/self_consistency(k=9,stop=lead(2))@{}",
-        "m/best_of_n(n=6,waves=3)@{}",
-    ]
-)
+SPELLINGS = [
+    "m/direct@{}",
+    "m/cot@{}",
+    "m/cot(think=20,waits=2)@{}",
+    "m/few_shot(k=2)@{}",
+    "m/self_consistency(k=7)@{}",
+    "m/self_consistency(k=5,waves=1+2)@{}",
+    "m/self_consistency(k=9,stop=lead(2))@{}",
+    "m/weighted_vote(k=5,by=self,models=m+n,waves=2)@{}",
+    "m/best_of_n(n=6,waves=3)@{}",
+    "m/refine(rounds=3)@{}",
+    "m/verify(checker=n,rounds=2)@{}",
+    "m/token_beam(width=3)@{}",
+    "m/beam(width=2,expand=2,depth=3,by=logprob,step_tokens=9)@{}",
+    "m/beam(mode=dvts,width=2,expand=2,depth=3,by=self,agg=min,step_tokens=9,pick=vote)@{}",
+    "m/beam(mode=rebase,width=2,expand=3,depth=4,by=prm,agg=prod,step_tokens=9)@{}",
+    "m/mcts(sims=5,width=2,depth=3,step_tokens=9)@{}",
+    "m/mcts(sims=4,width=2,by=self,pick=vote,split=clause,step_tokens=9)@{}",
+    "m/cascade(stages=direct@30>n/cot>self_consistency(k=4,stop=lead(2)),at=0.9+0.6)@{}",
+    "m/compose(n=4,rounds=2,waves=2)@{}",
+]
+spellings = st.sampled_from(SPELLINGS)
 
 
 async def run(spelling, backend, query=None, **options):
-    options = {"kind": "number", "seed": 1} | options
-    return await run_action(Action.parse(spelling), query or make.question(), {"m": backend}, **options)
+    options = {"kind": "number", "seed": 1, "toolbox": make.toolbox()} | options
+    return await run_action(Action.parse(spelling), query or make.question(), {"m": backend, "n": backend}, **options)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=150)
 @given(spellings, st.integers(1, 400), st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6), st.one_of(st.none(), st.integers(1, 60)))
 def test_never_over_the_cap_and_all_that_was_generated_is_booked(spelling, cap, faults, max_tokens):
     backend, meter = FakeBackend(faults=faults), Meter(cap)
@@ -48,16 +61,19 @@ def test_never_over_the_cap_and_all_that_was_generated_is_booked(spelling, cap, 
     assert meter.ledger.generated == backend.generated_tokens <= cap
     assert sum((a.ledger for a in meter.attempts), Ledger()) == meter.ledger
     assert meter.left_tokens == cap - meter.ledger.generated
-    assert all(request.max_tokens <= (max_tokens or cap) for request in backend.requests)
+    replies = [request for request in backend.requests if not message_text(request.messages[-1]).endswith(CHECK)]
+    assert all(request.max_tokens <= (max_tokens or cap) for request in replies)
+    if isinstance(ended, Result):
+        assert all(each.tokens <= (max_tokens or cap) for each in ended.evidence.candidates)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 6), st.sampled_from(["m/self_consistency(k=6,waves=2)@900", "m/best_of_n(n=3)@300", "m/cot@99"]))
-def test_a_cancelled_run_has_booked_everything_before_it_ends(steps, spelling):
-    backend, meter = FakeBackend(faults=["ok", "hang"]), Meter(900)
+@given(st.integers(0, 40), spellings, st.integers(0, 4))
+def test_a_cancelled_run_has_booked_everything_before_it_ends(steps, spelling, healthy):
+    backend, meter = FakeBackend(faults=[*["ok"] * healthy, "hang"]), Meter(900)
 
     async def cancel():
-        task = asyncio.create_task(run(spelling, backend, meter=meter, waves=(2,)))
+        task = asyncio.create_task(run(spelling.format(900), backend, meter=meter, waves=(2,)))
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
@@ -81,10 +97,20 @@ async def test_a_cancelled_run_raises_and_its_last_attempt_is_wasted():
     assert meter.ledger.wasted == backend.generated_tokens > 0
 
 
-async def test_the_same_seed_gives_the_same_answer_and_trace():
-    one, two = [await run("m/self_consistency(k=8)@9999", FakeBackend(), seed=3) for _ in range(2)]
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_the_same_seed_gives_the_same_answer_and_trace(spelling):
+    one, two = [await run(spelling.format(2000), FakeBackend(), seed=3) for _ in range(2)]
     assert one.evidence == two.evidence
     assert one.ledger == two.ledger
+    assert one.stop_reason == two.stop_reason
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_candidates_are_numbered_apart_and_the_end_is_told(spelling):
+    result = await run(spelling.format(3000), FakeBackend())
+    numbers = [each.index for each in result.evidence.candidates]
+    assert len(set(numbers)) == len(numbers)
+    assert result.stop_reason == "lead(2)" or result.evidence.last
 
 
 async def test_the_rule_given_goes_before_the_one_spelled():

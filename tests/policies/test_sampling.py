@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from rheostat.data.errors import ActionError, UpstreamError
 from rheostat.data.schema import Action, Sampling
+from rheostat.policies.drawing import parse_waves, wave_sizes
 from rheostat.policies.fake import FakeBackend, FakeModel
 from rheostat.policies.run import run_action
-from rheostat.policies.sampling import parse_waves, wave_sizes
 from tests.policies import make
 
 

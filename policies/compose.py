@@ -1,0 +1,70 @@
+"""Parallel, then sequential: draw many, verify each, take the best, refine it. Built of the parts of the others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from rheostat.data.schema import Query
+from rheostat.policies.arguments import one_of, spread, whole
+from rheostat.policies.base import Candidate, Context, Evidence
+from rheostat.policies.drawing import Draw, draw, parse_waves
+from rheostat.policies.portion import portion
+from rheostat.policies.rounds import MAX_ROUNDS, Rounds, improve
+from rheostat.policies.scoring import MEASURES, PERFECT, Scores
+
+
+class Compose:
+    """compose(n, rounds): n chains of thought, each answer scored, the best one revised as often as `rounds`.
+
+    Answers rank by their score, then by how many chains gave them. `checker` is the model that criticises and revises,
+    the strategy's own when left out. Revisions are scored too: the best of all is given.
+    """
+
+    name: ClassVar[str] = "compose"
+    single_call: ClassVar[bool] = False
+
+    def __init__(self, n: int = 8, rounds: int = 1, by: str = "self", checker: str = "", temperature: float = 0.8, waves: str = "") -> None:
+        self.n = whole(self.name, "n", n)
+        self.rounds = whole(self.name, "rounds", rounds, high=MAX_ROUNDS)
+        self.by = one_of(self.name, "by", by, MEASURES[1:])
+        self.checker = checker
+        self.temperature = spread(self.name, temperature)
+        self.waves = parse_waves(waves)
+
+    async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
+        """Yield the samples after every wave, then the rounds.
+
+        Raises:
+            ActionError: by a scorer that is not there.
+        """
+        scores = Scores(query, context, self.by)
+        planned = self.n + self.rounds
+        # A check and a revision for every round, a check for every sample: what is left over is the samples'.
+        samples = portion(context, context.left_tokens() * self.n // (2 * self.n + 2 * self.rounds))
+        drawn: tuple[Candidate, ...] = ()
+        async for wave in draw(query, samples, Draw(self.n, self.temperature, self.waves)):
+            drawn = await scores.given(wave.candidates)
+            start = ranked(drawn)[0]
+            perfect = drawn[start].score == PERFECT
+            end = "perfect" if perfect else ""
+            why = f"best of {len(drawn)} by {self.by}, before refining"
+            yield replace(wave, candidates=drawn, chosen=start, why=why, planned=planned, last=perfect, end=end)
+            if perfect:
+                return
+        plan = Rounds(self.checker or context.model, self.rounds, start=ranked(drawn)[0])
+        async for evidence in improve(query, context, drawn, plan, scores):
+            yield evidence
+
+
+def ranked(candidates: tuple[Candidate, ...]) -> list[int]:
+    """Positions from best to worst: answered, by score, by votes, the earlier of equals."""
+    votes = {each.answer: sum(other.answer == each.answer for other in candidates) for each in candidates}
+
+    def rank(at: int) -> tuple[bool, float, int, int]:
+        each = candidates[at]
+        return each.answer is None, -(0.5 if each.score is None else each.score), -votes[each.answer], at
+
+    return sorted(range(len(candidates)), key=rank)

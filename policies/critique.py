@@ -1,0 +1,47 @@
+"""A model's check of an attempt, as a text and as a score. Source: Madaan et al., 2023 (Self-Refine)."""
+
+from __future__ import annotations
+
+import re
+
+from rheostat.data.schema import Query
+from rheostat.policies.base import Call, Candidate, GenerateRequest
+from rheostat.policies.prompts import check
+
+CHECK_TOKENS = 96
+_VERDICT = re.compile(
+    r"\b(?P<wrong>wrong|incorrect|not (?:correct|right)|mistake|error)\b|\b(?P<right>correct|right|no (?:mistakes?|errors?))\b",
+    re.IGNORECASE,
+)
+
+
+async def critique(query: Query, attempt: str, call: Call, *, model: str, max_tokens: int = CHECK_TOKENS) -> str:
+    """What a model says of an attempt, greedily, booked as a verifier's call.
+
+    Raises:
+        BudgetError: the call does not fit under the cap.
+        UpstreamError: the model failed.
+    """
+    request = GenerateRequest(model=model, messages=check(query.messages, attempt), max_tokens=max_tokens, stop=query.sampling.stop)
+    return (await call(request, "verifier")).completions[0].text
+
+
+def approves(critique: str) -> bool | None:
+    """Whether a critique finds nothing; by its first verdict, None where it has none."""
+    verdict = _VERDICT.search(critique)
+    return None if verdict is None else verdict["right"] is not None
+
+
+class SelfCheck:
+    """self: the model checks an answer; 1.0 where it finds nothing, 0.0 where it does, an abstention where it says neither."""
+
+    name = "self"
+
+    def __init__(self, model: str, *, max_tokens: int = CHECK_TOKENS) -> None:
+        self._model = model
+        self._max_tokens = max_tokens
+
+    async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
+        """The verdict as a number; see `base.Scorer`."""
+        approved = approves(await critique(query, candidate.text, call, model=self._model, max_tokens=self._max_tokens))
+        return None if approved is None else float(approved)

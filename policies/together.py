@@ -1,0 +1,39 @@
+"""Calls at the same time, all of them over before anything goes on.
+
+`asyncio.gather` alone returns at the first error or cancellation and leaves its other calls running: what those spend
+would be booked after the run had ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
+
+from rheostat.data.errors import BudgetError, UpstreamError
+
+T = TypeVar("T")
+Failed = UpstreamError | BudgetError
+
+
+async def together(calls: Iterable[Awaitable[T]]) -> list[T | Failed]:
+    """What each call gave, in their order, or the error it failed with; any other error is raised once all are over."""
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    kept: list[T | Failed] = []
+    for each in ended:
+        if isinstance(each, BaseException) and not isinstance(each, Failed):
+            raise each
+        kept.append(each)
+    return kept
+
+
+async def succeeded(calls: Sequence[Awaitable[T]]) -> list[T | None]:
+    """What each call gave, None where it failed.
+
+    Raises:
+        UpstreamError: all of them failed; so does BudgetError. The first failure is the one told.
+    """
+    ended = await together(calls)
+    if ended and all(isinstance(each, Failed) for each in ended):
+        raise next(each for each in ended if isinstance(each, Failed))
+    return [None if isinstance(each, Failed) else each for each in ended]
