@@ -21,7 +21,7 @@ from rheostat.data.schema import AnswerKind
 from rheostat.serving import targets
 from rheostat.serving.auth import Keys
 from rheostat.serving.config import Config
-from rheostat.serving.errors import of_error, shed, wire_error
+from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Admitted, Executor
 from rheostat.serving.http import AsgiSink, ClientGone, EventStream, error_response, json_response, read_body, while_connected
 from rheostat.serving.metrics import Metrics
@@ -48,10 +48,15 @@ class Services:
     status: Status
     keys: Keys = field(init=False)
     started_s: float = field(default_factory=time.time)
-    in_flight: int = 0
 
     def __post_init__(self) -> None:
         self.keys = Keys(self.config.key)
+
+    def apply(self, config: Config) -> None:
+        """Serve under a changed configuration from the next request on."""
+        self.config = config
+        self.keys = Keys(config.key)
+        self.executor.apply(config)
 
     @property
     def limits(self) -> Limits:
@@ -84,7 +89,7 @@ class Routes:
         self._services = services
 
     def guarded(self, name: str, endpoint: Endpoint) -> Endpoint:
-        """An endpoint whose errors become answers, and that is counted and bounded."""
+        """An endpoint whose errors become answers, and that is counted."""
 
         async def serve(request: Request) -> Response:
             response = await self._answer(request, endpoint)
@@ -140,24 +145,18 @@ class Routes:
         return Response(self._services.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
-        services = self._services
-        if services.in_flight >= services.config.server.max_in_flight:
-            services.metrics.shed.inc()
-            return error_response(shed(f"more than {services.config.server.max_in_flight} requests are in flight: try again shortly"))
-        with _counted(services):
-            try:
-                return await endpoint(request)
-            except ClientGone:
-                return Response(status_code=CLIENT_CLOSED)
-            except RheostatError as error:
-                return error_response(of_error(error))
+        try:
+            return await endpoint(request)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED)
+        except RheostatError as error:
+            return error_response(of_error(error))
 
     async def _stream(self, admitted: Admitted, sink: AsgiSink) -> None:
         def on_decision(decision_id: str) -> None:
             sink.headers[DECISION_HEADER] = decision_id
 
-        with _counted(self._services):
-            await self._services.executor.stream(admitted, sink, on_decision)
+        await self._services.executor.stream(admitted, sink, on_decision)
 
     async def _admitted(self, request: Request) -> Admitted:
         tenant = self._tenant(request)
@@ -169,21 +168,6 @@ class Routes:
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, max_bytes=self._services.config.server.max_body_bytes)
-
-
-class _counted:  # noqa: N801 - used as a context manager, like contextlib's own
-    """Holds one place among the requests in flight."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def __enter__(self) -> None:
-        self._services.in_flight += 1
-        self._services.metrics.in_flight.inc()
-
-    def __exit__(self, *_: object) -> None:
-        self._services.in_flight -= 1
-        self._services.metrics.in_flight.dec()
 
 
 def _reward(feedback: Feedback, known: Known) -> float:

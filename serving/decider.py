@@ -85,6 +85,12 @@ class Decider:
         """The bundle being served, `none` for the fallback."""
         return self._current.version
 
+    def fall_back_to(self, fallback: Controller) -> None:
+        """Take another controller for when there is no bundle, or its predictor fails."""
+        before, self._fallback = self._fallback, Serving(controller=fallback, version=NO_BUNDLE)
+        if self._current is before:
+            self._current = self._fallback
+
     def swap(self, serving: Serving) -> None:
         """Serve another bundle from the next decision on."""
         self._current = serving
@@ -100,8 +106,13 @@ class Decider:
         serving = self._current
         try:
             return await _decide(serving, ask)
-        except (InfeasibleError, RequestError):
+        except RequestError:
             raise
+        except InfeasibleError:
+            # A promise that was asked for cannot be made; without one, any model that is up will do.
+            if ask.query.constraints.strict or ask.defaults.strict:
+                raise
+            return msgspec.structs.replace(await _decide(self._fallback, ask), degraded="no_model")
         except Exception:  # a model file can fail in any way, and a request must not fail with it
             log.exception("the predictor of bundle %s failed: falling back", serving.version)
             self._metrics.predictor_failures.inc()

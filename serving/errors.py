@@ -32,7 +32,8 @@ def wire_error(
 def of_error(error: RheostatError) -> WireError:
     """The answer to an error raised while a request was served."""
     if isinstance(error, RequestError):
-        return wire_error(error.status, str(error), param=error.param, code=error.code)
+        later = {"retry-after": str(RETRY_AFTER_S)} if error.status in (429, 503) else {}
+        return wire_error(error.status, str(error), param=error.param, code=error.code, headers=later)
     if isinstance(error, InfeasibleError):
         return wire_error(422, str(error), param="rheostat", code="infeasible")
     if isinstance(error, BudgetError):
@@ -40,11 +41,6 @@ def of_error(error: RheostatError) -> WireError:
     if isinstance(error, UpstreamError):
         return _of_upstream(error)
     return wire_error(500, str(error), code="internal")
-
-
-def shed(message: str) -> WireError:
-    """Refused for load: come back later."""
-    return wire_error(503, message, code="overloaded", headers={"retry-after": str(RETRY_AFTER_S)})
 
 
 def _of_upstream(error: UpstreamError) -> WireError:

@@ -26,12 +26,15 @@ from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from rheostat.serving import answer
 from rheostat.serving.config import Config, TierConfig
+from rheostat.serving.congestion import Congestion
+from rheostat.serving.context import waited_s
 from rheostat.serving.decider import Ask, Decider
 from rheostat.serving.job import LIVE_VERIFIERS, Job, Jobs
 from rheostat.serving.metrics import PASSTHROUGH
+from rheostat.serving.pool import Pools
 from rheostat.serving.stream import Passage, Sink
 from rheostat.serving.targets import Target, resolve
-from rheostat.serving.upstream import Pools, is_clients_fault
+from rheostat.serving.upstream import is_clients_fault
 from rheostat.serving.wire import Chat
 
 REROUTED = "upstream_failed"
@@ -54,11 +57,16 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 class Executor:
     """Serves admitted requests on the pools."""
 
-    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs) -> None:
+    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs, congestion: Congestion) -> None:
         self._config = config
         self._decider = decider
         self._pools = pools
         self._jobs = jobs
+        self._congestion = congestion
+
+    def apply(self, config: Config) -> None:
+        """Work under a changed configuration from the next request on."""
+        self._config = config
 
     def admit(self, chat: Chat, tenant: str) -> Admitted:
         """Check what the wire could not: the names of models, actions and verifiers.
@@ -142,13 +150,14 @@ class Executor:
 
     def _ask(self, admitted: Admitted, failed: frozenset[str]) -> Ask:
         models = (self._available() - failed) or frozenset(self._pools)
-        tier = self._tier(admitted)
+        tier, query = self._tier(admitted), admitted.chat.query
         return Ask(
-            query=admitted.chat.query,
+            query=msgspec.structs.replace(query, constraints=_hurried(query.constraints)),
             tier=admitted.target.tier or "",
-            defaults=tier.constraints if tier else Constraints(),
+            defaults=_hurried(tier.constraints if tier else Constraints()),
             models=models,
             forced=admitted.chat.action,
+            scarcity=self._congestion.scarcity,
         )
 
     def _passthrough_decision(self, admitted: Admitted, model: str) -> Decision:
@@ -260,7 +269,19 @@ class Executor:
     def _deadline_s(self, admitted: Admitted) -> float | None:
         asked = admitted.chat.query.constraints.deadline_s
         tier = self._tier(admitted)
-        return asked if asked is not None or tier is None else tier.constraints.deadline_s
+        return _left_s(asked if asked is not None or tier is None else tier.constraints.deadline_s)
+
+
+def _left_s(deadline_s: float | None) -> float | None:
+    """What is left of a deadline: it runs from the arrival of the request, not from the end of its wait for a place."""
+    return None if deadline_s is None else max(deadline_s - waited_s(), 0.0)
+
+
+def _hurried(constraints: Constraints) -> Constraints:
+    """The constraints with what is left of the deadline."""
+    if constraints.deadline_s is None:
+        return constraints
+    return msgspec.structs.replace(constraints, deadline_s=_left_s(constraints.deadline_s))
 
 
 def _is_passthrough(job: Job) -> bool:

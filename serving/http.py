@@ -95,7 +95,7 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
 
 def error_response(error: WireError) -> Response:
     """An error as a JSON answer; the connection is closed where the body may not have been read to its end."""
-    headers = {**error.headers, **({"connection": "close"} if error.status == 413 else {})}
+    headers = {**error.headers, **({"connection": "close"} if error.status in (408, 413) else {})}
     return Response(error.body, error.status, headers, "application/json")
 
 

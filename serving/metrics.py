@@ -21,13 +21,16 @@ class Metrics:
 
     def __init__(self, *, tiers: frozenset[str] = frozenset()) -> None:
         self.registry = CollectorRegistry()
-        self._tiers = tiers
+        self.tiers = tiers
         self._actions: set[str] = set()
+        self._caps: dict[str, int] = {}
         self.requests = Counter("rheostat_requests", "Requests by path and status.", ["path", "status"], registry=self.registry)
         self.in_flight = Gauge("rheostat_in_flight", "Requests being served.", registry=self.registry)
-        self.shed = Counter("rheostat_shed", "Requests refused for load.", registry=self.registry)
+        self.queued = Gauge("rheostat_queued", "Requests waiting for a place.", registry=self.registry)
+        self.shed = Counter("rheostat_shed", "Requests refused for load, by reason.", ["reason"], registry=self.registry)
+        self.cut = Counter("rheostat_connections_cut", "Connections closed on a client, by reason.", ["reason"], registry=self.registry)
         self.decisions = Counter("rheostat_decisions", "Decisions by action and tier.", ["action", "tier"], registry=self.registry)
-        self.degraded = Counter("rheostat_degraded", "Decisions that fell back.", registry=self.registry)
+        self.degraded = Counter("rheostat_degraded", "Decisions that fell back, by reason.", ["reason"], registry=self.registry)
         self.outcomes = Counter("rheostat_outcomes", "Outcomes by status.", ["status"], registry=self.registry)
         self.tokens = Counter("rheostat_tokens", "Tokens booked, by kind.", ["kind"], registry=self.registry)
         self.calls = Counter("rheostat_upstream_calls", "Upstream calls booked.", registry=self.registry)
@@ -35,6 +38,15 @@ class Metrics:
         self.latency = Histogram("rheostat_request_seconds", "Time from decision to outcome.", buckets=_SECONDS, registry=self.registry)
         self.predictor_failures = Counter("rheostat_predictor_failures", "Decisions the predictor failed.", registry=self.registry)
         self.upstream_failures = Counter("rheostat_upstream_failures", "Upstream calls failed.", ["backend"], registry=self.registry)
+        self.retries = Counter("rheostat_upstream_retries", "Calls tried again on another replica.", ["model"], registry=self.registry)
+        self.backend_up = Gauge("rheostat_backend_up", "1 while a backend takes calls.", ["backend"], registry=self.registry)
+        self.backend_waiting = Gauge("rheostat_backend_waiting", "Requests in the engine's queue.", ["backend"], registry=self.registry)
+        self.backend_running = Gauge("rheostat_backend_running", "Requests the engine works on.", ["backend"], registry=self.registry)
+        self.backend_cache = Gauge("rheostat_backend_cache_used", "Share of the engine's cache.", ["backend"], registry=self.registry)
+        self.congestion = Gauge("rheostat_congestion", "How full a model is, from 0 to 1.", ["model"], registry=self.registry)
+        self.reserved = Gauge("rheostat_reserved_tokens", "Tokens that requests in flight may generate.", registry=self.registry)
+        self.config_reloads = Counter("rheostat_config_reloads", "Config reloads by result.", ["result"], registry=self.registry)
+        self.log_dropped = Counter("rheostat_log_lines_dropped", "Lines of the request log dropped.", registry=self.registry)
         self.reloads = Counter("rheostat_bundle_reloads", "Bundle reloads by result.", ["result"], registry=self.registry)
         self.bundle = Gauge("rheostat_bundle_info", "The bundle being served.", ["version"], registry=self.registry)
         self.store_healthy = Gauge("rheostat_store_healthy", "1 while the store takes records.", registry=self.registry)
@@ -47,18 +59,33 @@ class Metrics:
         if len(self._actions) < known_actions:
             self._actions.add(action)
         action = action if action in self._actions else OTHER
-        self.decisions.labels(action, decision.tier if decision.tier in self._tiers else OTHER).inc()
+        self.decisions.labels(action, decision.tier if decision.tier in self.tiers else OTHER).inc()
         if decision.degraded:
-            self.degraded.inc()
+            self.degraded.labels(decision.degraded).inc()
+        self._caps[decision.decision_id] = cap = int(decision.action.rpartition("@")[2])
+        self.reserved.inc(cap)
 
     def finished(self, outcome: Outcome) -> None:
         """Count an outcome and everything booked for it."""
+        self.reserved.dec(self._caps.pop(outcome.decision_id, 0))
         self.outcomes.labels(outcome.status).inc()
         for kind in _TOKEN_KINDS:
             self.tokens.labels(kind).inc(getattr(outcome.ledger, kind))
         self.calls.inc(outcome.ledger.calls)
         self.cost.inc(outcome.cost_usd)
         self.latency.observe(outcome.latency_s)
+
+    def probed(self, backend: str, *, up: bool, waiting: float, running: float, cache_use: float) -> None:
+        """Show what a look at a backend saw."""
+        self.backend_up.labels(backend).set(up)
+        self.backend_waiting.labels(backend).set(waiting)
+        self.backend_running.labels(backend).set(running)
+        self.backend_cache.labels(backend).set(cache_use)
+
+    def left(self, backend: str) -> None:
+        """Forget a backend that is no longer configured."""
+        for gauge in (self.backend_up, self.backend_waiting, self.backend_running, self.backend_cache):
+            gauge.remove(backend)
 
     def serving(self, version: str) -> None:
         """Show which bundle is served."""

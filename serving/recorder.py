@@ -13,6 +13,7 @@ import msgspec
 
 from rheostat.data.schema import Decision, Outcome, Query, Reward
 from rheostat.serving.config import StorePrompts
+from rheostat.serving.context import note
 
 REMEMBERED = 10_000
 
@@ -53,11 +54,20 @@ class Recorder:
 
     def decided(self, decision: Decision, query: Query) -> None:
         """Write a decision; to be called before anything is spent on it."""
+        note(
+            decision_id=decision.decision_id,
+            tenant=decision.tenant,
+            tier=decision.tier,
+            action=decision.action,
+            bundle=decision.bundle,
+            degraded=decision.degraded,
+        )
         self._store.put(self._redacted(decision, query))
         self._remember(decision.decision_id, Known(decision.tenant, None))
 
     def finished(self, outcome: Outcome, tenant: str) -> None:
         """Write what came of a decision."""
+        note(outcome=outcome.status, stop_reason=outcome.stop_reason, tokens=outcome.ledger.generated, cost_usd=outcome.cost_usd)
         kept = outcome if self._store_prompts == "full" else msgspec.structs.replace(outcome, answer=None)
         self._store.put(kept)
         self._remember(outcome.decision_id, Known(tenant, kept.answer))

@@ -11,57 +11,63 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
-from rheostat.data.errors import RheostatError
+from rheostat.data.errors import ConfigError, RheostatError
 from rheostat.data.schema import Action
 from rheostat.data.store import OutcomeStore
-from rheostat.policies.backend import VllmBackend
 from rheostat.policies.catalogue import default_actions
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller, FallbackController
+from rheostat.serving.admission import Admission
 from rheostat.serving.app import Services, build_app
-from rheostat.serving.config import BackendConfig, Config, load, secret
+from rheostat.serving.config import Config, load, secret
+from rheostat.serving.config_watch import LIVE, ConfigWatch
+from rheostat.serving.congestion import Congestion
+from rheostat.serving.connection import Bounds, bounded
 from rheostat.serving.decider import Decider
+from rheostat.serving.edge import Edge
 from rheostat.serving.executor import Executor
+from rheostat.serving.fleet import Environ, Fleet
 from rheostat.serving.job import Jobs
 from rheostat.serving.metrics import PASSTHROUGH, Metrics
+from rheostat.serving.probes import Prober
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import Cache, FolderSource, Source, Watcher
-from rheostat.serving.upstream import Pool, Replica
+from rheostat.serving.request_log import open_log
 
 FALLBACK_STRATEGY = "cot"
 
-Environ = Mapping[str, str]
 
-
-def serve(config: Config, *, environ: Environ, on_ready: Callable[[str], None] = print) -> None:
+def serve(config: Config, *, environ: Environ, path: Path | None = None, on_ready: Callable[[str], None] = print) -> None:
     """Run a sidecar until SIGTERM or SIGINT, then drain it and write everything that is queued.
 
     Args:
         config: what `config.load` or `config.local` gave.
         environ: where the variables named in the config are looked up.
+        path: the file it came from, whose changes are followed; None follows none.
         on_ready: told the address once requests are answered.
 
     Raises:
         ConfigError: a variable named in the config is not set.
         StoreError: another process writes the same store.
     """
-    sidecar = Sidecar(config, environ=environ)
+    sidecar = Sidecar(config, environ=environ, path=path)
     settings = uvicorn.Config(
-        build_app(sidecar.services, lifespan=sidecar.lifespan),
+        sidecar.app,
         host=config.server.host,
         port=config.server.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded(sidecar.bounds),
         access_log=False,
         log_level="warning",
         server_header=False,
@@ -74,48 +80,100 @@ def serve(config: Config, *, environ: Environ, on_ready: Callable[[str], None] =
 class Sidecar:
     """Everything behind the routes, and the tasks that live as long as the process."""
 
-    def __init__(self, config: Config, *, environ: Environ) -> None:
+    def __init__(self, config: Config, *, environ: Environ, path: Path | None = None) -> None:
         self._config = config
         self._metrics = Metrics(tiers=frozenset([*config.tier, PASSTHROUGH]))
-        self._pools = build_pools(config, environ=environ, metrics=self._metrics)
+        self._fleet = Fleet(config, environ=environ, metrics=self._metrics)
+        self._congestion = Congestion(weight=config.congestion.weight, full_queue=config.congestion.full_queue)
+        self._prober = Prober(
+            self._fleet.pools,
+            congestion=self._congestion,
+            metrics=self._metrics,
+            every_s=config.pool.probe_s,
+            timeout_s=config.pool.probe_timeout_s,
+        )
+        self._log = open_log(config.log.requests, on_drop=self._metrics.log_dropped.inc)
         self._decider = Decider(FallbackController(fallback_actions(config)), metrics=self._metrics)
         self._watcher = self._build_watcher(environ)
         Path(config.store.path).parent.mkdir(parents=True, exist_ok=True)
         self._store = OutcomeStore(Path(config.store.path))
         recorder = Recorder(self._store, store_prompts=config.store.store_prompts)
-        jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=config.prices)
-        executor = Executor(config, decider=self._decider, pools=self._pools, jobs=jobs)
+        self._prices = config.prices
+        self._config_watch = None if path is None else ConfigWatch(path, apply=self.apply, metrics=self._metrics)
+        jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices)
+        executor = Executor(config, decider=self._decider, pools=self._fleet.pools, jobs=jobs, congestion=self._congestion)
         self.services = Services(config=config, executor=executor, recorder=recorder, metrics=self._metrics, status=self.status)
+
+    @property
+    def app(self) -> Edge:
+        """The application, bounded and logged."""
+        server = self._config.server
+        admission = Admission(
+            places=server.max_in_flight, max_queued=server.max_queued, max_wait_s=server.max_wait_s, metrics=self._metrics
+        )
+        app = build_app(self.services, lifespan=self.lifespan)
+        return Edge(app, admission=admission, log=self._log, body_timeout_s=server.body_timeout_s)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What a connection may do while it is not being served."""
+        server = self._config.server
+        return Bounds(
+            max_connections=server.max_connections,
+            head_timeout_s=server.head_timeout_s,
+            stall_timeout_s=server.stall_timeout_s,
+            on_cut=lambda reason: self._metrics.cut.labels(reason).inc(),
+        )
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002
         """Load the bundle, watch for the next, and at the end write and close everything."""
-        watching: asyncio.Task[None] | None = None
         if self._watcher is not None:
             await self._watcher.start()
-            watching = asyncio.create_task(self._watcher.run())
+        if self._config_watch is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._config_watch.look_soon)
+        watches = [watch for watch in (self._watcher, self._config_watch) if watch is not None]
+        tasks = [asyncio.create_task(loop.run()) for loop in (self._prober, self._log, *watches)]
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watching
-            for pool in self._pools.values():
-                await pool.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._fleet.close()
+            await self._log.flush()
             await asyncio.to_thread(self._store.close)
+
+    def apply(self, config: Config) -> None:
+        """Take over the live sections of a changed configuration; see `config_watch`.
+
+        Raises:
+            ConfigError: a price changed, or a variable named in the config is not set; nothing has changed then.
+        """
+        for model, price in config.prices.items():
+            if price != self._prices.get(model, price):
+                raise ConfigError(f"config: the price of {model!r} changed, which takes a restart: what is in flight has the old one")
+        changed = msgspec.structs.replace(self._config, **{name: getattr(config, name) for name in LIVE})
+        self._fleet.apply(changed)
+        self._config = changed
+        self._prices |= changed.prices
+        self._metrics.tiers = frozenset([*changed.tier, PASSTHROUGH])
+        self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)
+        self._decider.fall_back_to(FallbackController(fallback_actions(changed)))
+        self.services.apply(changed)
 
     def status(self) -> dict[str, Any]:
         """What /readyz shows; the store's gauges are set on the way."""
         store = self._store.stats()
         self._metrics.store_healthy.set(store.healthy)
         self._metrics.store_dropped.set(store.dropped)
-        backends = {model: pool.is_available for model, pool in self._pools.items()}
+        backends = self._fleet.available
         return {
             "ready": any(backends.values()),
             "backends": backends,
             "bundle": self._decider.version,
             "reload": None if self._watcher is None else self._watcher.status,
+            "config": None if self._config_watch is None else self._config_watch.status,
             "store": {"healthy": store.healthy, "queued": store.queued, "dropped": store.dropped, "last_error": store.last_error},
         }
 
@@ -148,33 +206,10 @@ def build_source(config: Config, *, environ: Environ) -> Source | None:
     return MlflowSource(config.mlflow.tracking_uri, model=config.mlflow.model, alias=config.mlflow.alias, token=token)
 
 
-def build_pools(config: Config, *, environ: Environ, metrics: Metrics) -> dict[str, Pool]:
-    """One pool per model, of all backends that have it."""
-
-    def on_failure(name: str) -> None:
-        metrics.upstream_failures.labels(name).inc()
-
-    return {
-        model: Pool(model, [_replica(backend, environ) for backend in config.backend if backend.model == model], on_failure=on_failure)
-        for model in config.models
-    }
-
-
 def fallback_actions(config: Config) -> list[Action]:
     """The action named in the config first, then one chain of thought per model in the order of the file."""
     named = [Action.parse(config.router.fallback)] if config.router.fallback else []
     return [*named, *(action for action in default_actions(config.models) if action.strategy == FALLBACK_STRATEGY)]
-
-
-def _replica(backend: BackendConfig, environ: Environ) -> Replica:
-    engine = VllmBackend(
-        backend.name,
-        backend.url,
-        model=backend.served_model or backend.model,
-        api_key=secret(backend.api_key_env, environ),
-        max_connections=backend.max_in_flight,
-    )
-    return Replica(engine, max_in_flight=backend.max_in_flight)
 
 
 class _Server(uvicorn.Server):
@@ -204,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = parser.parse_args(arguments).config
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        serve(load(path), environ=os.environ, on_ready=lambda url: print(f"serving on {url}", flush=True))
+        serve(load(path), environ=os.environ, path=path, on_ready=lambda url: print(f"serving on {url}", flush=True))
     except RheostatError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,151 +1,145 @@
-"""The replicas of one model behind one name: the least loaded healthy one gets the call. Knows no routing.
-
-A replica that fails several calls in a row is left out for a while that doubles (a circuit breaker), then gets one
-call to prove itself. A call moves to another replica only while the client has been sent nothing of it.
-"""
+"""One replica of a model: its engine, how busy and how well it is. Knows no routing and no other replica."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from typing import Protocol, cast
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest, Generation
+from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest
+from rheostat.serving.breaker import Breaker, Clock
 
-FAILURES_TO_EJECT = 3
-FIRST_EJECTION_S = 1.0
-LONGEST_EJECTION_S = 30.0
-
-OnFailure = Callable[[str], None]
+# A call that ran into its own limit before this says more about the limit than about the replica.
+FAIR_S = 5.0
+BUSY = (429, 503)
+WAITING, RUNNING, CACHE = "num_requests_waiting", "num_requests_running", "kv_cache_usage_perc"
 
 
 class Engine(Backend, Protocol):
-    """A backend that can also pass its event stream on."""
+    """A backend that can also pass its event stream on, and be asked how it is."""
 
     def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
         """The upstream's SSE bytes, verbatim, and fed to `reply`; booked once whatever happens."""
         ...
 
+    async def healthy(self) -> bool:
+        """Whether it says that it is well; False where it cannot be reached."""
+        ...
+
+    async def metrics(self) -> dict[str, float]:
+        """The engine's own gauges by name.
+
+        Raises:
+            UpstreamError: it does not answer, or has none.
+        """
+        ...
+
 
 class Replica:
-    """One backend with its load and its recent failures."""
+    """One engine with its load and its health.
 
-    def __init__(self, engine: Engine, *, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        engine: what calls go to.
+        max_in_flight: calls from here at once.
+        clock: seconds, monotonic.
+
+    `waiting`, `running` and `cache_use` are what the engine said when it was probed last: calls of all its clients that
+    wait and run, and the share of its cache in use.
+    """
+
+    def __init__(self, engine: Engine, *, max_in_flight: int, clock: Clock = time.monotonic) -> None:
         self.engine = engine
         self.in_flight = 0
+        self.breaker = Breaker(clock)
+        self.is_well = True
+        self.waiting = 0.0
+        self.running = 0.0
+        self.cache_use = 0.0
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._failures = 0
-        self._out_until = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        return self.engine.name
 
     @property
     def is_out(self) -> bool:
-        """Whether the breaker holds calls back."""
-        return self._clock() < self._out_until
+        """Whether it takes no calls for now: unwell at the last probe, or held back by the breaker."""
+        return not self.is_well or self.breaker.is_open
 
     @property
     def is_full(self) -> bool:
         """Whether as many calls are in flight as it may have."""
         return self.in_flight >= self._max_in_flight
 
+    @property
+    def places_used(self) -> float:
+        """The share of its places for calls from here that is taken, in [0, 1]."""
+        return self.in_flight / self._max_in_flight
+
+    @property
+    def load(self) -> float:
+        """Calls it has to deal with: those from here, and those that wait in its queue, whoever sent them."""
+        return self.in_flight + self.waiting
+
     @contextmanager
-    def use(self) -> Iterator[Engine]:
+    def use(self, request: GenerateRequest) -> Iterator[Engine]:
         """Hold one call's place, and learn from how the call ends."""
         self.in_flight += 1
+        self._idle.clear()
+        trial = self.breaker.begin()
+        started_s = self._clock()
         try:
             yield self.engine
         except UpstreamError as error:
-            if not is_clients_fault(error):
-                self._failed()
+            if not is_clients_fault(error) and not self._was_cut_early(error, request, started_s):
+                self._learn(error)
             raise
         else:
-            self._failures = 0
+            self.breaker.succeeded()
         finally:
+            self.breaker.end(trial=trial)
             self.in_flight -= 1
+            if self.in_flight == 0:
+                self._idle.set()
 
-    def _failed(self) -> None:
-        self._failures += 1
-        beyond = self._failures - FAILURES_TO_EJECT
-        if beyond >= 0:
-            self._out_until = self._clock() + min(FIRST_EJECTION_S * 2.0 ** min(beyond, 10), LONGEST_EJECTION_S)
+    async def probe(self, timeout_s: float) -> None:
+        """Ask the engine how it is and how busy; an engine without metrics is only asked how it is."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                self.is_well = await self.engine.healthy()
+                gauges = await self.engine.metrics() if self.is_well else {}
+        except TimeoutError:
+            self.is_well, gauges = False, {}
+        except UpstreamError:
+            gauges = {}
+        self.waiting, self.running, self.cache_use = (gauges.get(name, 0.0) for name in (WAITING, RUNNING, CACHE))
 
+    async def retire(self, timeout_s: float) -> None:
+        """Let calls in flight end, for at most `timeout_s`, then let go of the engine."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await self.engine.close()
 
-class Pool:
-    """All replicas of one model, used like one backend."""
+    def _learn(self, error: UpstreamError) -> None:
+        if error.status in BUSY and error.retry_after_s:
+            self.breaker.pause(error.retry_after_s)
+        self.breaker.failed()
 
-    def __init__(self, model: str, replicas: Sequence[Replica], *, on_failure: OnFailure) -> None:
-        self.name = model
-        self._replicas = tuple(replicas)
-        self._on_failure = on_failure
-
-    @property
-    def is_available(self) -> bool:
-        """Whether any replica would take a call now."""
-        return any(not replica.is_out and not replica.is_full for replica in self._replicas)
-
-    @property
-    def in_flight(self) -> int:
-        """Calls in flight on all replicas."""
-        return sum(replica.in_flight for replica in self._replicas)
-
-    async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
-        """Run one call on the least loaded replica, or on another when that one refuses it unspent.
-
-        Raises:
-            UpstreamError: no replica is there, or the call failed on all that were tried.
-        """
-        tried: list[Replica] = []
-        while True:
-            replica = self._pick(tried)
-            try:
-                with replica.use() as engine:
-                    return await engine.generate(request, book)
-            except UpstreamError as error:
-                self._note(error, replica, tried)
-
-    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncGenerator[bytes, None]:
-        """Pass one call's SSE bytes on; errors as `generate`, and none is retried once a byte was passed on."""
-        tried: list[Replica] = []
-        sent = False
-        while True:
-            replica = self._pick(tried)
-            try:
-                with replica.use() as engine:
-                    stream = cast(AsyncGenerator[bytes, None], engine.stream(request, book, reply=reply))
-                    async with aclosing(stream) as chunks:
-                        async for chunk in chunks:
-                            sent = True
-                            yield chunk
-                return
-            except UpstreamError as error:
-                if sent:
-                    self._on_failure(replica.engine.name)
-                    raise
-                self._note(error, replica, tried)
-
-    async def close(self) -> None:
-        """Close all replicas."""
-        for replica in self._replicas:
-            await replica.engine.close()
-
-    def _pick(self, tried: Sequence[Replica]) -> Replica:
-        fit = [replica for replica in self._replicas if replica not in tried and not replica.is_out and not replica.is_full]
-        if not fit:
-            raise UpstreamError(f"no backend of model {self.name!r} can take a call: try again later", backend=self.name, status=503)
-        return min(fit, key=lambda replica: replica.in_flight)
-
-    def _note(self, error: UpstreamError, replica: Replica, tried: list[Replica]) -> None:
-        """Remember a failure, and raise it when there is nowhere else to go."""
-        if not is_clients_fault(error):
-            self._on_failure(replica.engine.name)
-        tried.append(replica)
-        if not error.retryable or len(tried) == len(self._replicas):
-            raise error
-
-
-Pools = Mapping[str, Pool]
+    def _was_cut_early(self, error: UpstreamError, request: GenerateRequest, started_s: float) -> bool:
+        """Whether a short deadline of the client's ended it: a client must not be able to eject replicas."""
+        timed_out = isinstance(error.__cause__, TimeoutError)
+        return timed_out and request.timeout_s is not None and self._clock() - started_s < FAIR_S
 
 
 def is_clients_fault(error: UpstreamError) -> bool:

@@ -40,7 +40,8 @@ def serve(
         loaded = msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, port=port))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with shipper(loaded) if ship else contextlib.nullcontext():
-        server.serve(loaded, environ=os.environ, on_ready=lambda url: typer.echo(f"serving on {url}"))
+        path = config if config.exists() else None
+        server.serve(loaded, environ=os.environ, path=path, on_ready=lambda url: typer.echo(f"serving on {url}"))
 
 
 @contextlib.contextmanager

@@ -48,7 +48,15 @@ async def test_an_infeasible_strict_request_is_no_failure_of_the_predictor():
     made, _ = decider()
     made.swap(Serving(controller=Broken(InfeasibleError("cannot")), version="7"))
     with pytest.raises(InfeasibleError):
-        await made.decide(ASK)
+        await made.decide(msgspec.structs.replace(ASK, defaults=Constraints(strict=True)))
+
+
+async def test_without_a_promise_a_bundle_that_fits_no_model_leaves_it_to_the_fallback():
+    made, metrics = decider()
+    made.swap(Serving(controller=Broken(InfeasibleError("none of the models is up")), version="7"))
+    decision = await made.decide(ASK)
+    assert (decision.action, decision.degraded) == ("pocket/cot@64", "no_model")
+    assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 0
 
 
 @pytest.mark.parametrize("in_thread", [True, False])

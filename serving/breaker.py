@@ -1,0 +1,90 @@
+"""When to leave a replica alone, and how often to try again elsewhere. Knows no HTTP and no engine.
+
+The breaker is the usual one (closed, open, half open); the retry budget bounds what retries add to an overload, since a
+failing fleet whose every call is tried three times carries three times its load.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+FAILURES_TO_OPEN = 3
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+# So that the first failures of a quiet process may be retried, and a long quiet time does not save up a storm.
+RETRIES_AT_START = 10.0
+MOST_RETRIES_SAVED = 50.0
+
+Clock = Callable[[], float]
+
+
+class Breaker:
+    """Opens after failures in a row, for pauses that double; after a pause one call at a time may prove the replica well.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._closed_at_s = 0.0
+        self._on_trial = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are held back: for the pause, and after it while one call is on trial."""
+        return self.left_s > 0 or self._on_trial
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until a call may be tried; 0 when one may be now."""
+        return max(0.0, self._closed_at_s - self._clock())
+
+    def begin(self) -> bool:
+        """Note that a call starts; whether it is the trial."""
+        self._on_trial = self._failures >= FAILURES_TO_OPEN
+        return self._on_trial
+
+    def end(self, *, trial: bool) -> None:
+        """Note that a call is over, however it ended."""
+        self._on_trial = self._on_trial and not trial
+
+    def succeeded(self) -> None:
+        """A call ended well: all is forgotten."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """A call failed by the replica's fault."""
+        self._failures += 1
+        beyond = self._failures - FAILURES_TO_OPEN
+        if beyond >= 0:
+            self.pause(min(FIRST_PAUSE_S * 2.0 ** min(beyond, 10), LONGEST_PAUSE_S))
+
+    def pause(self, seconds: float) -> None:
+        """Hold calls back for that long at least, as the replica asked or earned."""
+        self._closed_at_s = max(self._closed_at_s, self._clock() + min(seconds, LONGEST_PAUSE_S))
+
+
+class RetryBudget:
+    """Retries as a share of calls: every call puts `share` in, every retry takes one out.
+
+    Args:
+        share: retries per call, in [0, 1].
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._saved = RETRIES_AT_START if share > 0 else 0.0
+
+    def called(self) -> None:
+        """Note a first try."""
+        self._saved = min(self._saved + self._share, MOST_RETRIES_SAVED)
+
+    def take(self) -> bool:
+        """Take one retry out; False where none is left."""
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True

@@ -1,0 +1,120 @@
+"""Connections with bounds: a head that never ends, an answer that is never read and an idle crowd cost a timer each.
+
+A request that is being served is bounded elsewhere; this is about clients that keep a socket and do nothing with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD, STALL, CROWD = "head_timeout", "stalled_reader", "crowded"
+
+OnCut = Callable[[str], None]
+
+
+class Bounds:
+    """The bounds of one listener, and its connections that wait for a request.
+
+    Args:
+        max_connections: open at once; for one more, the one that has waited longest is closed.
+        head_timeout_s: from the start of a wait for a request to the end of that request's head.
+        stall_timeout_s: for which a full send buffer may stay unread.
+        on_cut: told why a connection was closed on its client.
+    """
+
+    def __init__(self, *, max_connections: int, head_timeout_s: float, stall_timeout_s: float, on_cut: OnCut) -> None:
+        self.head_timeout_s = head_timeout_s
+        self.stall_timeout_s = stall_timeout_s
+        self.on_cut = on_cut
+        self.n_open = 0
+        self._max_connections = max_connections
+        self._waiting: dict[BoundedConnection, None] = {}  # in the order in which they began to wait
+
+    def opened(self) -> None:
+        """Count a connection, and make room for it; requests that are being served are never cut."""
+        self.n_open += 1
+        if self.n_open > self._max_connections and self._waiting:
+            next(iter(self._waiting)).cut(CROWD)
+
+    def closed(self) -> None:
+        """Count a connection that is gone."""
+        self.n_open -= 1
+
+    def waits(self, connection: BoundedConnection) -> None:
+        """Note that a connection waits for a request."""
+        self._waiting[connection] = None
+
+    def serves(self, connection: BoundedConnection) -> None:
+        """Note that a connection has one, or is gone."""
+        self._waiting.pop(connection, None)
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's connection under `bounds`."""
+
+    bounds: Bounds
+    _timer: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.bounds.opened()
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop all timers."""
+        self._has_head()
+        self.resume_writing()
+        self.bounds.closed()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        """A request is there."""
+        self._has_head()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless it came already."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._wait_for_head()
+
+    def pause_writing(self) -> None:
+        """The send buffer is full: the client has to read on."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self.bounds.stall_timeout_s, self.cut, STALL)
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def cut(self, reason: str) -> None:
+        """Close the connection on the client."""
+        self._has_head()
+        self.bounds.on_cut(reason)
+        self.transport.abort()
+
+    def _wait_for_head(self) -> None:
+        self._has_head()
+        self.bounds.waits(self)
+        self._timer = self.loop.call_later(self.bounds.head_timeout_s, self.cut, HEAD)
+
+    def _has_head(self) -> None:
+        self.bounds.serves(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def bounded(bounds: Bounds) -> type[Any]:
+    """A connection class for one listener."""
+    return type("BoundedConnection", (BoundedConnection,), {"bounds": bounds})

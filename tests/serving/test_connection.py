@@ -1,0 +1,107 @@
+"""The bounds of connections, on a listener of their own: no sidecar, only what uvicorn does with the class."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+
+from rheostat.serving.connection import Bounds, bounded
+from tests.serving.conftest import wait_until
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+BIG = b"x" * (16 * 1024 * 1024)
+
+
+async def app(scope, receive, send):
+    body = BIG if scope["path"] == "/big" else b"ok"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    for at in range(0, len(body), 65536):
+        await send({"type": "http.response.body", "body": body[at : at + 65536], "more_body": at + 65536 < len(body)})
+
+
+@asynccontextmanager
+async def listening(cuts, **bounds):
+    given = {"max_connections": 100, "head_timeout_s": 30.0, "stall_timeout_s": 30.0, **bounds}
+    config = uvicorn.Config(
+        app, port=0, http=bounded(Bounds(on_cut=cuts.append, **given)), lifespan="off", log_level="error", ws="none", timeout_keep_alive=30
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+@asynccontextmanager
+async def connected(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def is_closed(reader):
+    try:
+        return await asyncio.wait_for(reader.read(), 30) == b""
+    except ConnectionError:
+        return True
+
+
+async def ask(reader, writer):
+    writer.write(GET)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    return head.splitlines()[0], await reader.readexactly(2)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nx: 1\r\n"])
+async def test_a_head_that_does_not_end_is_cut_off(start):
+    cuts = []
+    async with listening(cuts, head_timeout_s=0.05) as port, connected(port) as (reader, writer):
+        writer.write(start)
+        assert await is_closed(reader)
+    assert cuts == ["head_timeout"]
+
+
+async def test_the_next_head_on_a_connection_is_bounded_as_well():
+    cuts = []
+    async with listening(cuts, head_timeout_s=0.2) as port, connected(port) as (reader, writer):
+        assert await ask(reader, writer) == (b"HTTP/1.1 200 OK", b"ok")
+        writer.write(b"GET / HTTP")
+        assert await is_closed(reader)
+    assert cuts == ["head_timeout"]
+
+
+async def test_an_answer_that_nobody_reads_is_cut_off():
+    cuts = []
+    async with listening(cuts, stall_timeout_s=0.05) as port, connected(port) as (reader, writer):
+        writer.write(GET.replace(b"/ ", b"/big "))
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()
+        await asyncio.to_thread(wait_until, lambda: cuts)
+    assert cuts == ["stalled_reader"]
+
+
+async def test_an_answer_that_is_read_slowly_but_surely_is_not():
+    cuts = []
+    async with listening(cuts, stall_timeout_s=10.0) as port, connected(port) as (reader, writer):
+        writer.write(GET.replace(b"/ ", b"/big "))
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(BIG)) == BIG
+    assert cuts == []
+
+
+async def test_for_one_connection_too_many_the_one_idle_longest_goes():
+    cuts = []
+    async with listening(cuts, max_connections=2) as port, connected(port) as (first, first_writer), connected(port) as second:
+        await ask(*second)
+        await ask(first, first_writer)
+        async with connected(port) as third:
+            assert await ask(*third) == (b"HTTP/1.1 200 OK", b"ok")
+            assert await is_closed(second[0])
+            assert await ask(first, first_writer) == (b"HTTP/1.1 200 OK", b"ok")
+    assert cuts == ["crowded"]

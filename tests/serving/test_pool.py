@@ -1,0 +1,172 @@
+import asyncio
+from collections import Counter
+
+import pytest
+
+from rheostat.data.errors import UpstreamError
+from rheostat.policies.base import GenerateRequest, Meter
+from rheostat.serving.breaker import FAILURES_TO_OPEN, RETRIES_AT_START
+from tests.serving.scripted import REQUEST, Clock, Scripted, down, pool_of
+
+
+def asking(text, timeout_s=None):
+    return GenerateRequest(model="m", messages=({"role": "user", "content": text},), max_tokens=10, timeout_s=timeout_s)
+
+
+async def test_a_call_moves_to_another_replica_when_one_refuses_it():
+    first, second = Scripted("a", down()), Scripted("b")
+    pool, failed = pool_of(first, second, prefix_affinity=False)
+    await pool.generate(REQUEST, Meter(10))
+    assert (first.calls, second.calls, failed) == (1, 1, ["a"])
+
+
+async def test_a_failure_that_another_replica_would_not_mend_is_not_retried():
+    first, second = Scripted("a", down(retryable=False)), Scripted("b")
+    pool, _ = pool_of(first, second, prefix_affinity=False)
+    with pytest.raises(UpstreamError):
+        await pool.generate(REQUEST, Meter(10))
+    assert second.calls == 0
+
+
+async def test_a_stream_that_sent_bytes_is_not_retried():
+    first, second = Scripted("a", down()), Scripted("b")
+    pool, failed = pool_of(first, second, prefix_affinity=False)
+    got = []
+
+    async def read():
+        async for chunk in pool.stream(REQUEST, Meter(10)):
+            got.append(chunk)  # noqa: PERF401 - what came before the error is the point
+
+    with pytest.raises(UpstreamError):
+        await read()
+    assert (got, second.calls, failed) == ([b"first"], 0, ["a"])
+
+
+async def test_retries_are_bounded_so_that_a_failing_fleet_is_not_asked_twice_as_much():
+    calls = 100
+    engines = [Scripted(name, *[down(500)] * 1000) for name in "ab"]
+    pool, _ = pool_of(*engines, retries=0.2)
+    for replica in pool.replicas:
+        replica.breaker.failed = lambda: None
+    for _ in range(calls):
+        with pytest.raises(UpstreamError):
+            await pool.generate(REQUEST, Meter(10))
+    tried = sum(engine.calls for engine in engines)
+    assert calls < tried <= 1.2 * calls + RETRIES_AT_START
+
+
+async def test_a_retry_has_only_the_time_that_is_left_and_none_is_made_after_it():
+    clock = Clock()
+    first, second = Scripted("a", down(500), down(500)), Scripted("b")
+    pool, _ = pool_of(first, second, clock=clock, prefix_affinity=False)
+
+    async def slow():
+        clock.now += 3.0
+
+    first.gate = type("Gate", (), {"wait": staticmethod(slow)})
+    await pool.generate(asking("x", timeout_s=4.0), Meter(10))
+    assert second.requests[0].timeout_s == 1.0
+    with pytest.raises(UpstreamError):
+        await pool.generate(asking("x", timeout_s=2.0), Meter(10))
+    assert second.calls == 1
+
+
+async def test_the_least_loaded_replica_gets_the_call():
+    first, second = Scripted("a"), Scripted("b")
+    first.gate = second.gate = asyncio.Event()
+    pool, _ = pool_of(first, second, prefix_affinity=False)
+    calls = [asyncio.create_task(pool.generate(REQUEST, Meter(10))) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert first.calls == second.calls == 3
+    assert pool.in_flight == 6
+    first.gate.set()
+    await asyncio.gather(*calls)
+    assert pool.in_flight == 0
+
+
+def test_what_waits_in_an_engine_counts_as_load_whoever_sent_it():
+    pool, _ = pool_of(Scripted("a"), Scripted("b"), prefix_affinity=False)
+    pool.replicas[0].waiting = 2.0
+    assert pool.pick(REQUEST).name == "b"
+
+
+def test_prompts_that_begin_alike_go_to_one_replica_and_others_are_spread():
+    pool, _ = pool_of(*(Scripted(name) for name in "abc"))
+    homes = {text: {pool.pick(asking(text * 600 + str(i))).name for i in range(5)} for text in "mnopqrstuvwxyz"}
+    assert all(len(names) == 1 for names in homes.values())
+    assert {name for names in homes.values() for name in names} == {"a", "b", "c"}
+
+
+def test_only_the_prompts_of_a_replica_that_is_gone_move():
+    texts = [f"question {i}" for i in range(200)]
+    pool, _ = pool_of(*(Scripted(name) for name in "abc"))
+    before = {text: pool.pick(asking(text)).name for text in texts}
+    pool.replicas[1].is_well = False
+    after = {text: pool.pick(asking(text)).name for text in texts}
+    assert all(after[text] == home for text, home in before.items() if home != "b")
+    assert len({after[text] for text, home in before.items() if home == "b"}) == 2
+
+
+async def test_one_hot_prompt_is_spread_once_its_home_is_clearly_busier():
+    engines = [Scripted(name) for name in "abc"]
+    gate = asyncio.Event()
+    for engine in engines:
+        engine.gate = gate
+    pool, _ = pool_of(*engines)
+    calls = [asyncio.create_task(pool.generate(asking("hot"), Meter(10))) for _ in range(60)]
+    await asyncio.sleep(0)
+    loads = [engine.calls for engine in engines]
+    assert sum(loads) == 60
+    assert max(loads) <= 1.25 * 61 / 3 + 1
+    gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_held_back_replica_gets_one_call_to_prove_itself():
+    clock = Clock()
+    engine = Scripted("a", *[down(500)] * FAILURES_TO_OPEN)
+    pool, _ = pool_of(engine, clock=clock)
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(UpstreamError, match="down"):
+            await pool.generate(REQUEST, Meter(10))
+    with pytest.raises(UpstreamError, match="no backend of model 'm'") as refused:
+        await pool.generate(REQUEST, Meter(10))
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 1.0)
+    clock.now += 1.0
+    engine.gate = asyncio.Event()
+    trial = asyncio.create_task(pool.generate(REQUEST, Meter(10)))
+    await asyncio.sleep(0)
+    assert not pool.is_available
+    engine.gate.set()
+    await trial
+    assert pool.is_available
+
+
+async def test_a_full_replica_takes_no_call():
+    engine = Scripted("a")
+    engine.gate = asyncio.Event()
+    pool, _ = pool_of(engine, full=1)
+    first = asyncio.create_task(pool.generate(REQUEST, Meter(10)))
+    await asyncio.sleep(0)
+    with pytest.raises(UpstreamError, match="no backend"):
+        await pool.generate(REQUEST, Meter(10))
+    engine.gate.set()
+    await first
+
+
+async def test_a_pool_without_replicas_says_so():
+    with pytest.raises(UpstreamError, match="no backend"):
+        await pool_of()[0].generate(REQUEST, Meter(10))
+
+
+async def test_closing_closes_all_replicas():
+    engines = [Scripted("a"), Scripted("b")]
+    await pool_of(*engines)[0].close()
+    assert all(engine.closed for engine in engines)
+
+
+def test_messages_that_are_no_plain_texts_have_a_prefix_too():
+    pool, _ = pool_of(Scripted("a"), Scripted("b"))
+    parts = [{"type": "text", "text": "\ud800"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    odd = GenerateRequest(model="m", messages=({"role": "user", "content": parts}, {"content": None}), max_tokens=1)
+    assert Counter(pool.pick(odd).name for _ in range(3)).most_common(1)[0][1] == 3
