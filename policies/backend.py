@@ -19,22 +19,21 @@ import msgspec
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
+from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation, rendering
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
 from rheostat.policies.transport import NotSentError, TransportErrors, refusal
 
-CHAT_PATH = "/v1/chat/completions"
+TOKENIZE_PATH = "/tokenize"
+DETOKENIZE_PATH = "/detokenize"
 ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
 EVENT_STREAM = "text/event-stream"
 MAX_ERROR_BYTES = 4096
 # Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
 KEEPALIVE_S = 2.0
-# The cap is the strategy's, and vLLM lets the newer field win over max_tokens.
-OVERRIDES = frozenset({"max_completion_tokens", "use_beam_search", "best_of"})
-
-Usage = dict[str, bool]
-STREAM_OPTIONS: Usage = {"include_usage": True, "continuous_usage_stats": True}
+MAX_PROMPTS = 256  # rendered prompts kept, so that every step of a search does not render its question again
+BAD_REQUEST = 400
 
 
 class VllmBackend:
@@ -74,6 +73,8 @@ class VllmBackend:
         self._max_connections = max_connections
         self._more_headers = more_headers
         self._takes_aborts = True
+        self._budgets_thinking = True
+        self._prompts: dict[bytes, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,6 +94,7 @@ class VllmBackend:
             if kept.attempt is None or not reply.completions:
                 raise
         assert kept.attempt is not None
+        self._learn_thinking(request, kept.attempt)
         return Generation(completions=reply.completions, attempt=kept.attempt)
 
     async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
@@ -120,6 +122,22 @@ class VllmBackend:
             return [str(model["id"]) for model in listing["data"]]
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise UpstreamError(f"{self.name} lists no models under {self.url}/v1/models", backend=self.name) from error
+
+    async def forward(self, path: str, fields: Mapping[str, Any]) -> bytes:
+        """The body of the answer to a call that generates nothing, such as /v1/embeddings; `path` is never a client's.
+
+        Raises:
+            UpstreamError: it refused, failed or fell silent.
+        """
+        headers = {**self._more_headers(), "Content-Type": "application/json"}
+        body = msgspec.json.encode({**fields, "model": self.model or fields["model"]})
+        at = asyncio.get_running_loop().time() + self._total_timeout_s
+        with self._errors():
+            async with asyncio.timeout_at(at):
+                async with self._client().post(self.url + path, data=body, headers=headers, allow_redirects=False) as response:
+                    if response.status != 200:
+                        raise await self._refusal(response, at)
+                    return await response.read()
 
     async def healthy(self) -> bool:
         """Whether the server says it is well; False where it cannot be reached."""
@@ -150,11 +168,10 @@ class VllmBackend:
         """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
         started_s = time.perf_counter()
         ending = _Ending("cancelled", "the caller gave up")
-        body = self._body(request)
         at = asyncio.get_running_loop().time() + self._limit_s(request)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._post(body, at)
+            response = await self._post(await self._prepared(request, at), at)
             while chunk := await self._read(response, at):
                 reply.feed(chunk)
                 yield chunk
@@ -166,6 +183,7 @@ class VllmBackend:
             raise
         except UpstreamError as error:
             ending = _Ending.of(error)
+            self._refused_thinking(request, error)
             raise
         finally:
             try:
@@ -199,35 +217,62 @@ class VllmBackend:
             return
         with suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(SETTLE_S):
-                async with self._client().post(self.url + ABORT_PATH, json={"request_ids": [reply.call_id]}) as answer:
+                async with self._client().post(self.url + ABORT_PATH, json={"request_ids": reply.engine_ids}) as answer:
                     self._takes_aborts = answer.status == 200
                 while self._takes_aborts and (chunk := await response.content.readany()):
                     reply.feed(chunk)
 
-    def _body(self, request: GenerateRequest) -> bytes:
-        fields: dict[str, Any] = {name: value for name, value in request.extra.items() if name not in OVERRIDES}
-        fields |= {
-            "model": self.model or request.model,
-            "messages": request.messages,
-            "max_tokens": request.max_tokens,
-            "n": request.n,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "stream": True,
-            "stream_options": STREAM_OPTIONS,
-        }
-        optional = {"seed": request.seed, "stop": list(request.stop) or None, "logprobs": request.logprobs or None}
-        return msgspec.json.encode(fields | {name: value for name, value in optional.items() if value is not None})
+    async def _prepared(self, request: GenerateRequest, at: float) -> Post:
+        """What to post for a request; one that goes on with a reply is rendered first.
+
+        Raises:
+            NotSentError: the engine is known not to budget thinking, or cannot render.
+        """
+        model = self.model or request.model
+        if request.thinking_tokens is not None and not self._budgets_thinking:
+            raise NotSentError(f"{self.name} has no budget for thinking", backend=self.name, status=BAD_REQUEST)
+        return continuation(request, model, await self._prompt(request, model, at)) if request.prefill else chat(request, model)
+
+    async def _prompt(self, request: GenerateRequest, model: str, at: float) -> str:
+        """The conversation as the engine's own template renders it, up to where the reply begins."""
+        asked = msgspec.json.encode(rendering(request, model))
+        if asked not in self._prompts:
+            tokens = await self._rendered(TOKENIZE_PATH, asked, "tokens", at)
+            prompt = await self._rendered(DETOKENIZE_PATH, msgspec.json.encode({"model": model, "tokens": tokens}), "prompt", at)
+            if len(self._prompts) >= MAX_PROMPTS:
+                del self._prompts[next(iter(self._prompts))]
+            self._prompts[asked] = str(prompt)
+        return self._prompts[asked]
+
+    async def _rendered(self, path: str, body: bytes, field: str, at: float) -> Any:
+        headers = {**self._more_headers(), "Content-Type": "application/json"}
+        try:
+            with self._errors():
+                async with asyncio.timeout_at(at), self._client().post(self.url + path, data=body, headers=headers) as answer:
+                    return msgspec.json.decode(await answer.read())[field]
+        except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            what = f"{self.name} cannot go on with a reply: {self.url}{path} gives no {field} ({error}); is it a vLLM server?"
+            raise NotSentError(what, backend=self.name, retryable=isinstance(error, UpstreamError)) from error
+
+    def _learn_thinking(self, request: GenerateRequest, attempt: Attempt) -> None:
+        """An engine that thought for longer than its budget takes the field and ignores it."""
+        if request.thinking_tokens is not None and attempt.ledger.reasoning > request.n * request.thinking_tokens:
+            self._budgets_thinking = False
+
+    def _refused_thinking(self, request: GenerateRequest, error: UpstreamError) -> None:
+        """One refusal is enough: the engine is not asked again."""
+        if request.thinking_tokens is not None and error.status == BAD_REQUEST and THINKING_FIELD in str(error):
+            self._budgets_thinking = False
 
     def _limit_s(self, request: GenerateRequest) -> float:
         return self._total_timeout_s if request.timeout_s is None else min(self._total_timeout_s, request.timeout_s)
 
-    async def _post(self, body: bytes, at: float) -> aiohttp.ClientResponse:
+    async def _post(self, post: Post, at: float) -> aiohttp.ClientResponse:
         """The response whose body is an event stream, its headers read by the loop time `at`."""
         try:
-            response = await self._open(body, at)
+            response = await self._open(post, at)
         except NotSentError:
-            response = await self._open(body, at)
+            response = await self._open(post, at)
         if response.status != 200:
             raise await self._refusal(response, at)
         if response.content_type != EVENT_STREAM:
@@ -236,11 +281,11 @@ class VllmBackend:
             raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
         return response
 
-    async def _open(self, body: bytes, at: float) -> aiohttp.ClientResponse:
+    async def _open(self, post: Post, at: float) -> aiohttp.ClientResponse:
         headers = {**self._more_headers(), "Content-Type": "application/json", "Accept": EVENT_STREAM}
         with self._errors():
             async with asyncio.timeout_at(at):
-                return await self._client().post(self.url + CHAT_PATH, data=body, headers=headers, allow_redirects=False)
+                return await self._client().post(self.url + post.path, data=post.body, headers=headers, allow_redirects=False)
 
     async def _read(self, response: aiohttp.ClientResponse, at: float) -> bytes:
         """The next bytes; none at the end."""

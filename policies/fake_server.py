@@ -2,9 +2,10 @@
 
     python -m rheostat.policies.fake_server --port 8001 --model pocket --fault hang --every 10
 
-For tests of faults and of serving, without an engine: chat completions (streamed or not), /v1/models, /health and
-/metrics, whose `vllm:generation_tokens_total` counts every token that was generated, whoever read it. What goes wrong
-can be changed while it runs: POST /control takes `{"faults": [...], "waiting": 0, "healthy": true}`, each optional.
+For tests of faults and of serving, without an engine: completions, plain and of chats (streamed or not), /tokenize and
+/detokenize, /v1/models, /health and /metrics, whose `vllm:generation_tokens_total` counts every token that was
+generated, whoever read it. What goes wrong can be changed while it runs: POST /control takes
+`{"faults": [...], "waiting": 0, "healthy": true}`, each optional.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
+from rheostat.data.schema import message_text
 from rheostat.policies.fake import FakeModel, Spoken, question_of
 
 ServerFault = Literal[
@@ -94,6 +96,9 @@ class FakeServer:
         self.last_headers: dict[str, str] = {}
         self.app = web.Application(client_max_size=32 * 1024 * 1024)
         self.app.router.add_post("/v1/chat/completions", self._chat)
+        self.app.router.add_post("/v1/completions", self._complete)
+        self.app.router.add_post("/tokenize", self._tokenize)
+        self.app.router.add_post("/detokenize", self._detokenize)
         self.app.router.add_post("/inference/v1/abort_requests", self._abort)
         self.app.router.add_get("/v1/models", self._models)
         self.app.router.add_get("/health", self._health)
@@ -133,6 +138,17 @@ class FakeServer:
         }
         return web.Response(text="".join(f"vllm:{name}{label} {float(value)}\n" for name, value in values.items()))
 
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        messages = (await request.json())["messages"]
+        rendered = "".join(f"<{message['role']}>{message_text(message)}" for message in messages) + "<assistant>"
+        return web.json_response({"tokens": [ord(character) for character in rendered]})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        return await self._chat(request)
+
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         fault = self.faults[len(self.bodies) % len(self.faults)]
         body = await request.json()
@@ -164,9 +180,10 @@ class _ServedCall:
         self._server = server
         self._body = body
         self._fault = fault
-        self.call_id = f"chatcmpl-{len(server.bodies)}"
+        self._is_chat = "messages" in body
+        self.call_id = f"{'chatcmpl' if self._is_chat else 'cmpl'}-{len(server.bodies)}"
         self.aborted = asyncio.Event()
-        question = question_of(body["messages"])
+        question = question_of(body["messages"]) if self._is_chat else body["prompt"]
         self._prompt = len(question.split())
         server.prompt_tokens += self._prompt
         max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 256
@@ -213,7 +230,8 @@ class _ServedCall:
         """Close samples that an abort cut off, then give the total and the end."""
         for index, spoken in enumerate(self._spoken):
             if self._said[index] < len(spoken.words):
-                choice = {"index": index, "delta": {}, "finish_reason": "abort"}
+                said: Event = {"delta": {}} if self._is_chat else {"text": ""}
+                choice = {"index": index, **said, "finish_reason": "abort"}
                 await self._send(response, {"choices": [choice], "usage": self._usage(self._said[index])})
         if self._fault != "no_usage":
             await self._send(response, {"choices": [], "usage": self._usage(sum(self._said))})
@@ -227,13 +245,12 @@ class _ServedCall:
         self._server.generated_tokens += 1
         self._said[index] += 1
         finish_reason = spoken.finish_reason if at == len(spoken.words) - 1 else None
-        choice: Event = {
-            "index": index,
-            "delta": {"content": spoken.words[at]},
-            "finish_reason": finish_reason,
-        }
-        if self._body.get("logprobs"):
-            choice["logprobs"] = {"content": [{"token": spoken.words[at], "logprob": spoken.mean_logprob}]}
+        word = spoken.words[at]
+        said: Event = {"delta": {"content": word}} if self._is_chat else {"text": word}
+        choice: Event = {"index": index, **said, "finish_reason": finish_reason}
+        if self._body.get("logprobs") is not None:
+            listed = {"content": [{"token": word, "logprob": spoken.mean_logprob}]}
+            choice["logprobs"] = listed if self._is_chat else {"tokens": [word], "token_logprobs": [spoken.mean_logprob]}
         event: Event = {"id": self.call_id, "object": "chat.completion.chunk", "choices": [choice]}
         return event if self._fault == "no_usage" else event | {"usage": self._usage(at + 1)}
 
