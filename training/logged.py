@@ -1,7 +1,7 @@
-"""Logs of outcomes that others recorded: one answer per query, model and strategy, as a table and its answers.
+"""Logs of outcomes that others recorded, as one table: every model x strategy in the log is an arm, and an action.
 
-A log with several samples of a cell is replayed instead, and then has no single answers. Arms that miss many queries are
-left out, then queries that miss an arm: judging a policy needs the outcome of everything it might have taken.
+A log with several samples of a cell can be replayed, or each arm takes the mean of its samples. Arms that miss many
+queries are left out, then queries that miss an arm: judging a policy needs the outcome of everything it might have taken.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.data.samples import read_samples
 from rheostat.data.schema import Action
-from rheostat.training.outcomes import OutcomeTable
+from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.replay import replay
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Codes = npt.NDArray[np.int16]
 NO_ANSWER = -1
 MIN_COVERAGE = 0.8
-CELL = ("dataset", "query_id", "model", "strategy")
+QUERY = ("dataset", "query_id")
+ARM = ("model", "strategy")
+CELL = (*QUERY, *ARM)
 NOTHING = frozenset({"", "[invalid]", "invalid", "none", "null", "nan"})
 
 
@@ -41,7 +43,7 @@ class Logged:
     Attributes:
         table: every query with the outcome of every action.
         answers: (n, a) number of the answer within its query, equal answers sharing it, `NO_ANSWER` where none could be
-            read; None where the table was replayed from several samples.
+            read; None where a cell had several.
         left_out: actions without enough outcomes, with the share of queries they had.
     """
 
@@ -50,39 +52,76 @@ class Logged:
     left_out: Mapping[str, float]
 
 
-def read_logged(path: Path, *, models: Sequence[str] = (), strategies: Sequence[str] = (), seed: int = 0) -> Logged:
-    """The outcomes in a Parquet log, of some models and strategies or, where none are named, of all.
-
-    Raises:
-        DatasetError: the file does not fit, names none of the models or strategies, or no query has every action's outcome.
-    """
-    frame = _named(_named(read_samples(path), "model", models), "strategy", strategies)
-    if frame.select(CELL).is_duplicated().any():
-        table = replay(frame, seed=seed)
-        whole = np.flatnonzero(table.known_in_full)
-        return Logged(table.rows(whole), None, {})
-    return _single(frame)
-
-
-def read_prices(path: Path, table: str) -> dict[str, Price]:
-    """Prices in USD per million generated tokens, by model.
+def read_logged(
+    path: Path, *, models: Sequence[str] = (), strategies: Sequence[str] = (), datasets: Sequence[str] = (), seed: int = 0
+) -> Logged:
+    """The outcomes in a Parquet log, replayed where it has several samples of a cell.
 
     Args:
-        path: JSON, `{model: usd}`, or `{table: {model: usd}}` for several tables.
-        table: the name of the table, which is its file's without the ending.
+        path: the log.
+        models, strategies, datasets: the ones to keep; all where none are named.
+        seed: of the replay.
 
     Raises:
-        DatasetError: the file is no JSON of that form, or has nothing for the table.
+        DatasetError: the file does not fit, lacks one of the names, or no query has every action's outcome.
+    """
+    frame = chosen(read_samples(path), models=models, strategies=strategies, datasets=datasets)
+    if not frame.select(CELL).is_duplicated().any():
+        return arms(frame)
+    table = replay(frame, seed=seed)
+    return Logged(table.rows(np.flatnonzero(table.known_in_full)), None, {})
+
+
+def chosen(
+    frame: pl.DataFrame, *, models: Sequence[str] = (), strategies: Sequence[str] = (), datasets: Sequence[str] = ()
+) -> pl.DataFrame:
+    """The rows of some models, strategies and data sets, of all where none are named.
+
+    Raises:
+        DatasetError: one of them is not in the log.
+    """
+    for column, names in (("model", models), ("strategy", strategies), ("dataset", datasets)):
+        frame = _named(frame, column, names)
+    return frame
+
+
+def arms(frame: pl.DataFrame) -> Logged:
+    """Every arm with the mean of its samples; an ungraded sample was not seen to be right and counts as wrong.
+
+    Args:
+        frame: rows as `read_samples` gives them.
+
+    Raises:
+        DatasetError: fewer than two arms share queries.
+    """
+    import polars as pl
+
+    single = not frame.select(CELL).is_duplicated().any()
+    means = pl.col("correct", "completion_tokens", "prompt_tokens", "latency_s").fill_null(0).mean()
+    cells = frame.group_by(CELL).agg(pl.col("query_text", "level", "answer").first(), means).sort(CELL)
+    complete, left_out = _covered(cells)
+    names = complete.select(ARM).unique().sort(ARM).rows()
+    return Logged(_table(complete, names), _codes(complete, len(names)) if single else None, left_out)
+
+
+def read_prices(path: Path, table: str = "") -> dict[str, Price]:
+    """Prices by model from JSON: model -> USD per million generated tokens, or -> the fields of `Price`.
+
+    Args:
+        path: the file; its models may also lie one level down, under the name of a table.
+        table: that name, which is the log's without the ending.
+
+    Raises:
+        DatasetError: the file cannot be read or holds no prices.
     """
     try:
         stated = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read prices from {path}: {error}: write JSON, model to USD per million tokens") from error
-    prices = stated.get(table, stated) if isinstance(stated, dict) else {}
-    usable = {model: float(usd) for model, usd in prices.items() if isinstance(usd, int | float) and usd >= 0}
-    if not usable:
-        raise DatasetError(f"{path} has no prices for {table}: add them, or leave the prices out to count tokens")
-    return {model: Price(usd_per_1m_output=usd) for model, usd in usable.items()}
+        prices = {model: price for model, value in stated.get(table, stated).items() if (price := _price(value)) is not None}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DatasetError(f'cannot read prices from {path} ({error}): give JSON such as {{"model": 2.5}}') from error
+    if not prices:
+        raise DatasetError(f'{path} holds no prices for {table or "a model"}: give JSON such as {{"model": 2.5}}')
+    return prices
 
 
 def check_priced(table: OutcomeTable, prices: Mapping[str, Price]) -> None:
@@ -108,69 +147,82 @@ def answer_key(answer: str | None) -> str | None:
     return repr(round(value, 6)) if math.isfinite(value) else None
 
 
-def _single(frame: pl.DataFrame) -> Logged:
-    frame, left_out = _covered(frame)
-    heads = frame.unique(["dataset", "query_id"], keep="first", maintain_order=True)
-    arms = frame.select("model", "strategy").unique().sort("model", "strategy")
-    shape = (len(heads), len(arms))
-    keys = ["dataset", "query_id"]
-    ordered = frame.join(heads.select(keys).with_row_index("row"), on=keys).join(arms.with_row_index("arm"), on=["model", "strategy"])
-    ordered = ordered.sort("row", "arm")
-    tokens = ordered["completion_tokens"].fill_null(0).to_numpy().reshape(shape).astype(float)
-    table = OutcomeTable(
+def _price(value: object) -> Price | None:
+    if isinstance(value, int | float) and value >= 0:
+        return Price(usd_per_1m_output=float(value))
+    if isinstance(value, Mapping) and "usd_per_1m_output" in value:
+        return Price(**{str(name): float(number) for name, number in value.items()})
+    return None
+
+
+def _covered(cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
+    """The cells of well-covered arms on the queries that have all of those, and the share of each arm left out."""
+    import polars as pl
+
+    n = cells.select(QUERY).n_unique()
+    share = cells.group_by(ARM).agg((pl.len() / n).alias("share")).sort(ARM)
+    kept = share.filter(pl.col("share") >= MIN_COVERAGE)
+    left = {f"{model}/{strategy}": float(value) for model, strategy, value in share.filter(pl.col("share") < MIN_COVERAGE).iter_rows()}
+    rows = cells.join(kept.select(ARM), on=ARM, maintain_order="left")
+    whole = rows.filter(pl.len().over(QUERY) == len(kept))
+    if len(kept) < 2 or whole.is_empty():
+        raise DatasetError(
+            f"{len(kept)} of {len(share)} model and strategy pairs have outcomes on {MIN_COVERAGE:.0%} of the {n} queries, and "
+            f"{len(whole)} cells belong to queries with all of those: name pairs that share queries with --models and --strategies"
+        )
+    return whole, left
+
+
+def _table(complete: pl.DataFrame, names: Sequence[tuple[str, ...]]) -> OutcomeTable:
+    """The table of cells sorted by query and arm, every query with every arm."""
+    heads = complete[:: len(names)]
+
+    def grid(column: str) -> Array:
+        return np.ascontiguousarray(complete[column].to_numpy().astype(np.float64).reshape(-1, len(names)))
+
+    tokens = grid("completion_tokens")
+    return OutcomeTable(
         query_ids=tuple(heads["query_id"]),
         texts=tuple(heads["query_text"]),
         datasets=tuple(heads["dataset"]),
         levels=tuple(heads["level"]),
-        actions=_spellings(arms.rows(), cap=max(int(tokens.max()), 1)),
-        # What could not be graded was not seen to be right, and stays in the denominator.
-        reward=ordered["correct"].fill_null(0.0).to_numpy().reshape(shape).astype(float),
+        actions=_spellings(names, cap=max(int(np.ceil(tokens.max())), 1)),
+        reward=grid("correct"),
         tokens=tokens,
-        prompt_tokens=ordered["prompt_tokens"].fill_null(0).to_numpy().reshape(shape).astype(float),
-        latency_s=ordered["latency_s"].fill_null(0.0).to_numpy().reshape(shape).astype(float),
-        weight=np.ones(shape),
+        prompt_tokens=grid("prompt_tokens"),
+        latency_s=grid("latency_s"),
+        weight=np.ones_like(tokens),
     )
-    return Logged(table, _codes(ordered).reshape(shape), left_out)
 
 
-def _covered(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
-    """The rows of well-covered arms on the queries that have all of those, and the share of each arm left out."""
+def _codes(complete: pl.DataFrame, a: int) -> Codes:
     import polars as pl
 
-    n = frame.select("dataset", "query_id").n_unique()
-    share = frame.group_by("model", "strategy").agg((pl.len() / n).alias("share")).sort("model", "strategy")
-    kept = share.filter(pl.col("share") >= MIN_COVERAGE)
-    left = {f"{model}/{strategy}": float(value) for model, strategy, value in share.filter(pl.col("share") < MIN_COVERAGE).iter_rows()}
-    rows = frame.join(kept.select("model", "strategy"), on=["model", "strategy"])
-    whole = rows.group_by("dataset", "query_id").len().filter(pl.col("len") == len(kept))
-    if len(kept) < 2 or whole.is_empty():
-        raise DatasetError(
-            f"{len(kept)} of {len(share)} model and strategy pairs have outcomes on {MIN_COVERAGE:.0%} of the {n} queries, and "
-            f"{len(whole)} queries have all of those: name pairs that share queries with --models and --strategies"
-        )
-    return rows.join(whole.select("dataset", "query_id"), on=["dataset", "query_id"], maintain_order="left"), left
+    keys = pl.Series("key", [answer_key(answer) for answer in complete["answer"]], dtype=pl.String)
+    ranks = complete.select(QUERY).with_columns(keys).select(pl.col("key").rank("dense").over(QUERY).fill_null(0).cast(pl.Int16))
+    return np.asarray(ranks["key"].to_numpy() - 1, dtype=np.int16).reshape(-1, a)
 
 
-def _codes(ordered: pl.DataFrame) -> Codes:
-    import polars as pl
-
-    keys = pl.Series("key", [answer_key(answer) for answer in ordered["answer"]], dtype=pl.String)
-    ranks = ordered.select("row").with_columns(keys).select(pl.col("key").rank("dense").over("row").fill_null(0).cast(pl.Int16))
-    return np.asarray(ranks["key"].to_numpy() - 1, dtype=np.int16)
-
-
-def _spellings(arms: Sequence[tuple[str, ...]], *, cap: int) -> tuple[str, ...]:
+def _spellings(names: Sequence[tuple[str, ...]], *, cap: int) -> tuple[str, ...]:
     """Spellings of (model, strategy) pairs. Such logs state no caps: the longest reply of the table stands for all."""
-    actions = tuple(str(Action(model, re.sub(r"[^a-z0-9]+", "_", strategy.lower()).strip("_"), cap)) for model, strategy in arms)
+    actions = tuple(str(Action(model, _slug(strategy), cap)) for model, strategy in names)
     if len(set(actions)) < len(actions):
         raise DatasetError(f"two strategies of one model are both spelled {max(actions, key=actions.count)!r}: rename one")
     return actions
 
 
+def _slug(strategy: str) -> str:
+    """A strategy's name as an action may spell it."""
+    plain = re.sub(r"[^a-z0-9]+", "_", strategy.lower()).strip("_")
+    return plain if plain[:1].isalpha() else f"s_{plain}"
+
+
 def _named(frame: pl.DataFrame, column: str, names: Sequence[str]) -> pl.DataFrame:
+    """The rows with one of the names; a name also stands for all below it, as mmlu does for mmlu/physics."""
     import polars as pl
 
-    known = set(frame[column].unique())
-    if unknown := [name for name in names if name not in known]:
-        raise DatasetError(f"no {column} {unknown[0]!r} in the log; it has {', '.join(sorted(known))}")
-    return frame.filter(pl.col(column).is_in(list(names))) if names else frame
+    known = sorted(frame[column].unique())
+    found = {name: [each for each in known if each == name or each.startswith(f"{name}/")] for name in names}
+    if unknown := [name for name in names if not found[name]]:
+        raise DatasetError(f"no {column} {unknown[0]!r} in the log; it has {', '.join(known)}")
+    return frame.filter(pl.col(column).is_in([each for below in found.values() for each in below])) if names else frame

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
 from rheostat.data.errors import DatasetError
-from rheostat.training.logged import answer_key, check_priced, read_logged, read_prices
+from rheostat.data.samples import check_samples
+from rheostat.data.schema import Action
+from rheostat.data.simulate import World
+from rheostat.training.logged import answer_key, arms, check_priced, chosen, read_logged, read_prices
 
 ARMS = [("a", "cot"), ("a", "direct"), ("b", "cot[x]")]
 
@@ -72,6 +76,12 @@ def test_models_and_strategies_narrow_the_log(write):
     assert len(logged.table.actions) == 2
 
 
+def test_data_sets_are_chosen_by_name_or_by_what_they_are_under(write):
+    mixed = [row | {"dataset": name} for name in ("maths/sums", "maths/sets", "law") for row in rows(4)]
+    assert len(read_logged(write(mixed), datasets=["maths"]).table) == 8
+    assert set(read_logged(write(mixed), datasets=["law", "maths/sums"]).table.datasets) == {"law", "maths/sums"}
+
+
 def test_unknown_model_lists_the_known_ones(write):
     with pytest.raises(DatasetError, match="it has a, b"):
         read_logged(write(rows()), models=["c"])
@@ -93,19 +103,59 @@ def test_no_answer_has_no_key(nothing):
     assert answer_key(nothing) is None
 
 
-def test_prices_are_found_by_table_or_alone(tmp_path):
-    path = tmp_path / "prices.json"
-    path.write_text(json.dumps({"log": {"a": 2, "b": 3.5}, "note": "list prices"}))
-    nested = read_prices(path, "log")
-    path.write_text(json.dumps({"a": 2, "b": 3.5}))
-    assert read_prices(path, "log") == nested
-    assert nested["b"].usd_per_1m_output == 3.5
+def simulated(n: int = 20) -> pl.DataFrame:
+    rows = [msgspec.structs.asdict(sample) for sample in World(0).samples(n, direct=1, cot=3)]
+    return check_samples(pl.DataFrame(rows, infer_schema_length=None), "log")
 
 
-@pytest.mark.parametrize("text", ["not json", "[]", '{"log": {}}'])
-def test_useless_price_file_is_refused(tmp_path, text):
+def test_an_arm_is_the_mean_of_its_samples_and_then_has_no_single_answer():
+    frame = simulated()
+    logged = arms(frame)
+    table = logged.table
+    assert [Action.parse(action).strategy for action in table.actions] == ["cot", "direct", "cot", "direct"]
+    one = frame.filter((pl.col("query_id") == table.query_ids[3]) & (pl.col("model") == "large") & (pl.col("strategy") == "cot"))
+    assert table.reward[3, 0] == pytest.approx(one["correct"].mean())
+    assert table.tokens[3, 0] == pytest.approx(one["completion_tokens"].mean())
+    assert logged.answers is None
+
+
+def test_row_order_does_not_matter():
+    frame = simulated()
+    shuffled, table = arms(frame.sample(fraction=1.0, shuffle=True, seed=1)).table, arms(frame).table
+    assert (shuffled.query_ids, shuffled.actions) == (table.query_ids, table.actions)
+    np.testing.assert_allclose(shuffled.reward, table.reward)
+
+
+def test_odd_names_are_spelled_as_actions():
+    frame = simulated().with_columns(strategy=pl.col("strategy").replace({"cot": "CoT[sc40]", "direct": "0-shot"}))
+    table = arms(chosen(frame, models=["small"])).table
+    assert [Action.parse(action).strategy for action in table.actions] == ["s_0_shot", "cot_sc40"]
+
+
+@pytest.mark.parametrize(("choice", "words"), [({"models": ["absent"]}, "no model 'absent'"), ({"strategies": ["x"]}, "no strategy 'x'")])
+def test_unknown_choices_list_the_known(choice, words):
+    with pytest.raises(DatasetError, match=words):
+        chosen(simulated(), **choice)
+
+
+def test_one_arm_is_no_choice():
+    with pytest.raises(DatasetError, match="1 of 1 model and strategy pairs"):
+        arms(chosen(simulated(), models=["small"], strategies=["cot"]))
+
+
+def test_prices_are_read_flat_nested_or_in_full(tmp_path):
     path = tmp_path / "prices.json"
-    path.write_text(text)
+    path.write_text(json.dumps({"unit": "USD", "log": {"a": 2, "b": {"usd_per_1m_output": 3, "usd_per_1m_input": 1}}}))
+    prices = read_prices(path, "log")
+    assert (prices["a"].usd_per_1m_output, prices["b"].usd_per_1m_input) == (2.0, 1.0)
+    path.write_text('{"a": 2.5}')
+    assert read_prices(path, "log")["a"].usd_per_1m_output == 2.5
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "nothing", '{"a": "dear"}', '{"log": 3, "b": 1}', '{"log": {}}', '{"a": -1}'])
+def test_files_without_prices_are_refused(content, tmp_path):
+    path = tmp_path / "prices.json"
+    path.write_text(content)
     with pytest.raises(DatasetError, match="prices"):
         read_prices(path, "log")
 
