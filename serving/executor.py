@@ -17,7 +17,7 @@ import msgspec
 
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Action, AttemptKind, Constraints, Decision, new_id
+from rheostat.data.schema import Action, Attempt, AttemptKind, Constraints, Decision, new_id
 from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest
 from rheostat.policies.catalogue import build, is_single_call
 from rheostat.policies.direct import SingleCall
@@ -311,14 +311,19 @@ def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:
 def _single_request(job: Job) -> GenerateRequest:
     strategy = cast(SingleCall, build(job.action))
     context = Context(
-        model=job.action.model, call=_no_call, left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
+        model=job.action.model, call=_NoCall(), left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
     )
     return strategy.request(job.query, context)
 
 
-async def _no_call(request: GenerateRequest, kind: AttemptKind = "completion") -> Never:
+class _NoCall:
     """A request that is streamed is sent by the executor, not by its strategy."""
-    raise NotImplementedError(f"a streamed request of {request.model} makes no {kind} call of its own")
+
+    async def __call__(self, request: GenerateRequest, kind: AttemptKind = "completion") -> Never:
+        raise NotImplementedError(f"a streamed request of {request.model} makes no {kind} call of its own")
+
+    def book(self, attempt: Attempt) -> Never:
+        raise NotImplementedError(f"a streamed request makes no {attempt.kind} call of its own")
 
 
 def _candidates(job: Job, completions: Sequence[Completion]) -> tuple[Candidate, ...]:
