@@ -1,0 +1,157 @@
+"""Judges: a model is asked whether an answer is right, or which of two is better, and replies in a JSON schema.
+
+The schema is asked of the engine and checked here as well, since structured output can be skipped silently. A reply that
+does not fit is an abstention, never a default score. What a judge generates is booked as verifier tokens.
+Sources: Zheng et al. 2023 (pairwise judging, its bias for a position); Saunders et al. 2022 (self-critique).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from rheostat.data.errors import BudgetError, UpstreamError
+from rheostat.data.schema import Query
+from rheostat.policies.base import Call, Candidate, GenerateRequest
+
+YES_NO = """\
+Question:
+{question}
+
+Proposed answer:
+{answer}
+
+Work the question out for yourself, then say whether the proposed answer is correct. \
+Reply with JSON only: {{"correct": true}} or {{"correct": false}}."""
+PAIRWISE = """\
+Question:
+{question}
+
+Answer A:
+{first}
+
+Answer B:
+{second}
+
+Which answer is better? A correct answer is better than a wrong one, whatever its style. \
+Reply with JSON only: {{"better": "A"}}, {{"better": "B"}} or {{"better": "tie"}}."""
+VERDICT_TOKENS = 32
+
+AnyVerdict = TypeVar("AnyVerdict", bound=msgspec.Struct)
+
+
+class Correct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A verdict on one answer."""
+
+    correct: bool
+
+
+class Better(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A verdict on two."""
+
+    better: Literal["A", "B", "tie"]
+
+
+class Judge:
+    """judge: a model says whether an answer is correct.
+
+    Args:
+        model: whom to ask.
+        max_tokens: of a verdict.
+    """
+
+    name = "judge"
+
+    def __init__(self, model: str, *, max_tokens: int = VERDICT_TOKENS) -> None:
+        self._model = model
+        self._max_tokens = max_tokens
+
+    async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
+        """1.0 for correct, 0.0 for not, an abstention for a reply that does not fit; see `base.Scorer`.
+
+        Raises:
+            BudgetError: the call does not fit under the cap.
+            UpstreamError: the model failed.
+        """
+        asked = YES_NO.format(question=query.text, answer=candidate.text)
+        verdict = await _verdict(asked, Correct, call, model=self._model, max_tokens=self._max_tokens)
+        return None if verdict is None else float(verdict.correct)
+
+
+class PairwiseJudge:
+    """pairwise: a model says which of two answers is better, asked twice with the places swapped.
+
+    Args:
+        model: whom to ask.
+        max_tokens: of a verdict.
+    """
+
+    name = "pairwise"
+
+    def __init__(self, model: str, *, max_tokens: int = VERDICT_TOKENS) -> None:
+        self._model = model
+        self._max_tokens = max_tokens
+
+    async def compare(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
+        """Who is better; a verdict that changes with the places is a tie; see `base.Comparer`.
+
+        Raises:
+            BudgetError: a call does not fit under the cap.
+            UpstreamError: the model failed.
+        """
+        asked = [(first, second), (second, first)]
+        forth, back = await asyncio.gather(*(self._asked(query, a, b, call) for a, b in asked))
+        return None if forth is None or back is None else (forth + 1.0 - back) / 2
+
+    async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
+        """The share of comparisons with all others that each wins, drawn a little to one half; see `base.GroupScorer`.
+
+        Never 1.0, because to be better than the others is not to be right. One that was never compared is an abstention.
+        """
+        pairs = list(itertools.combinations(range(len(candidates)), 2))
+        results = await asyncio.gather(*(self._or_abstain(query, candidates[i], candidates[j], call) for i, j in pairs))
+        won, played = [0.0] * len(candidates), [0] * len(candidates)
+        for (i, j), result in zip(pairs, results, strict=True):
+            if result is not None:
+                won[i], won[j] = won[i] + result, won[j] + 1.0 - result
+                played[i], played[j] = played[i] + 1, played[j] + 1
+        return tuple((w + 0.5) / (n + 1) if n else None for w, n in zip(won, played, strict=True))
+
+    async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:  # noqa: ARG002
+        """An abstention: one alone cannot be compared."""
+        return None
+
+    async def _or_abstain(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
+        try:
+            return await self.compare(query, first, second, call)
+        except (BudgetError, UpstreamError):
+            return None
+
+    async def _asked(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
+        asked = PAIRWISE.format(question=query.text, first=first.text, second=second.text)
+        verdict = await _verdict(asked, Better, call, model=self._model, max_tokens=self._max_tokens)
+        return None if verdict is None else {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict.better]
+
+
+async def _verdict(asked: str, kind: type[AnyVerdict], call: Call, *, model: str, max_tokens: int) -> AnyVerdict | None:
+    request = GenerateRequest(
+        model=model,
+        messages=({"role": "user", "content": asked},),
+        max_tokens=max_tokens,
+        extra={"response_format": _response_format(kind)},
+    )
+    reply = (await call(request, "verifier")).completions[0].text
+    try:
+        return msgspec.json.decode(reply, type=kind)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def _response_format(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The schema of a verdict, written out: some engines do not follow references."""
+    schema = msgspec.json.schema(kind)
+    return {"type": "json_schema", "json_schema": {"name": kind.__name__.lower(), "schema": schema["$defs"][kind.__name__]}}

@@ -1,0 +1,175 @@
+"""A reward model served by vLLM: its `/pooling`, `/classify` and `/score`. Knows no strategy and renders no prompt.
+
+Reading costs prompt tokens and generates none; every call that was sent is booked once, however it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from rheostat.data.errors import UpstreamError
+from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Attempt, AttemptStatus
+from rheostat.policies.base import Booking
+from rheostat.policies.transport import NotSentError, TransportErrors, refusal
+
+MAX_ERROR_BYTES = 4096
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int = 0
+
+
+class _Pooled(msgspec.Struct, frozen=True):
+    data: list[list[float]]
+
+
+class _Classified(msgspec.Struct, frozen=True):
+    probs: list[float]
+
+
+class _Scored(msgspec.Struct, frozen=True):
+    score: float
+
+
+class _PooledReply(msgspec.Struct, frozen=True):
+    data: list[_Pooled]
+    usage: _Usage = _Usage()
+
+
+class _ClassifiedReply(msgspec.Struct, frozen=True):
+    data: list[_Classified]
+    usage: _Usage = _Usage()
+
+
+class _ScoredReply(msgspec.Struct, frozen=True):
+    data: list[_Scored]
+    usage: _Usage = _Usage()
+
+
+AnyReply = TypeVar("AnyReply", _PooledReply, _ClassifiedReply, _ScoredReply)
+
+
+class PoolingClient:
+    """One vLLM server started with `--runner pooling`.
+
+    Args:
+        name: what errors call it.
+        url: its address, with or without `/v1`.
+        model: the name it serves the model under.
+        api_key: sent as a bearer token.
+        connect_timeout_s: for a connection.
+        total_timeout_s: for one call.
+        max_connections: calls in flight; more wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        model: str,
+        api_key: str | None = None,
+        connect_timeout_s: float = 2.0,
+        total_timeout_s: float = 60.0,
+        max_connections: int = 128,
+    ) -> None:
+        self.name = name
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.model = model
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout = aiohttp.ClientTimeout(total=total_timeout_s, sock_connect=connect_timeout_s)
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def token_classes(self, prompt: str, book: Booking) -> list[list[float]]:
+        """The class probabilities at every token that the model's pooler returns: all, or those behind steps.
+
+        Raises:
+            UpstreamError: the server refused, failed or fell silent.
+        """
+        body = {"task": "token_classify", "input": prompt, "add_special_tokens": False}
+        return (await self._ask("/pooling", body, _PooledReply, book)).data[0].data
+
+    async def classes(self, messages: list[dict[str, Any]], book: Booking) -> list[float]:
+        """The class probabilities of a conversation; errors as above."""
+        return (await self._ask("/classify", {"messages": messages}, _ClassifiedReply, book)).data[0].probs
+
+    async def relevance(self, first: str, second: str, book: Booking) -> float:
+        """The score of a pair of texts; errors as above."""
+        return (await self._ask("/score", {"text_1": first, "text_2": second}, _ScoredReply, book)).data[0].score
+
+    async def close(self) -> None:
+        """Release connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(self, path: str, body: dict[str, Any], kind: type[AnyReply], book: Booking) -> AnyReply:
+        started_s = time.perf_counter()
+        ending = _Ending("cancelled", "the caller gave up")
+        try:
+            reply = self._decoded(await self._post(path, {"model": self.model, **body}), path, kind)
+            ending = _Ending("ok", prompt_tokens=reply.usage.prompt_tokens)
+            return reply
+        except UpstreamError as error:
+            ending = _Ending("failed", str(error), sent=not isinstance(error, NotSentError))
+            raise
+        finally:
+            if ending.sent:
+                book.book(ending.attempt(self.model, time.perf_counter() - started_s))
+
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        with TransportErrors(self.name, self.url):
+            async with self._client().post(self.url + path, json=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise refusal(self.name, response.status, await response.content.read(MAX_ERROR_BYTES), response.headers)
+                return await response.read()
+
+    def _decoded(self, content: bytes, path: str, kind: type[AnyReply]) -> AnyReply:
+        try:
+            reply = msgspec.json.decode(content, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UpstreamError(f"{self.name} answered {path} with something else ({error})", backend=self.name) from error
+        if not reply.data:
+            raise UpstreamError(f"{self.name} answered {path} without a result", backend=self.name)
+        return reply
+
+    def _client(self) -> aiohttp.ClientSession:
+        """The session, made where a loop runs."""
+        if self._session is None or self._session.closed:
+            connector = aiohttp.TCPConnector(limit=self._max_connections)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
+        return self._session
+
+
+class _Ending(NamedTuple):
+    """How a call ended."""
+
+    status: AttemptStatus
+    error: str | None = None
+    sent: bool = True
+    prompt_tokens: int = 0
+
+    def attempt(self, model: str, latency_s: float) -> Attempt:
+        """As it is booked; what a call that failed has read is not known."""
+        return Attempt(
+            model=model,
+            kind="verifier",
+            status=self.status,
+            ledger=Ledger(calls=1, prompt=self.prompt_tokens),
+            latency_s=latency_s,
+            estimated=self.status != "ok",
+            error=self.error,
+        )
