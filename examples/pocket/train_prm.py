@@ -148,17 +148,17 @@ def step_auc(model: LlamaForTokenClassification, tokenizer: PreTrainedTokenizerF
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train for the time given, write the model, and say how well it tells right steps from wrong ones."""
+    """Train for the processor time given, write the model, and say how well it tells right steps from wrong ones."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(args.start), make_model(args.start)
     attempts = [attempt for folder in args.writer for attempt in written(folder, "train", args.attempts, args.seed + 1)]
     source = examples(attempts, args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
-    total_s, began, step = args.minutes * 60, time.monotonic(), 0
+    total_s, began, step = args.minutes * 60, time.process_time(), 0
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn()) as bar:
         task = bar.add_task("pocket-prm", total=total_s, text="")
-        while (spent := time.monotonic() - began) < total_s:
+        while (spent := time.process_time() - began) < total_s:
             ids, labels = batch_of(tokenizer, list(itertools.islice(source, args.rows)), args.width)
             loss = torch.nn.functional.cross_entropy(model(ids).logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
             loss.backward()
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--writer", action="append", help="folder of a model whose attempts to learn from; repeat")
     parser.add_argument("--attempts", type=int, default=4096, help="attempts of each writer")
     parser.add_argument("--judged", type=int, default=768, help="held-out problems in the evaluation")
-    parser.add_argument("--minutes", type=float, default=10.0, help="training time; the schedule is laid over it")
+    parser.add_argument("--minutes", type=float, default=10.0, help="processor time of the training; the schedule is laid over it")
     parser.add_argument("--out", required=True, help="folder for the finished model")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
