@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import backtest, demo, engine, evidence, loop, serve, tables, train
+from rheostat.commands import backtest, demo, engine, evidence, loop, serve, tables, train, verifier
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("collect")(train.collect)
 app.command("import")(tables.import_logs)
 app.command("train")(train.train)
 app.command("report")(train.report)
+app.command("train-verifier")(verifier.train_verifier)
 app.command("ope")(evidence.ope)
 app.command("backtest-stopping")(evidence.backtest_stopping)
 app.command("guarantee")(evidence.guarantee)

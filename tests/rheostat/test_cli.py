@@ -15,11 +15,11 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
-    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["import"],
+    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"], ["backtest-stopping"], ["ope"], ["import"],
+    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"],
 ]  # fmt: skip
 
 
@@ -60,6 +60,7 @@ def test_status_of_no_engines_is_an_empty_list_in_json(tmp_path) -> None:
         (("engine", "logs", "--model", "smol"), "no log of an engine called 'smol'"),
         (("train", "missing.parquet"), "missing.parquet"),
         (("report",), "run rheostat train LOG first"),
+        (("train-verifier", "missing.parquet"), "no log at missing.parquet"),
         (("serve", "--config", "nowhere.toml"), "no config file at nowhere.toml"),
         (("collect", "--backend", "pocket"), "is not MODEL=URL"),
         (("collect", "--tasks", "nothing-like-it"), "nothing-like-it"),
