@@ -18,6 +18,7 @@ import msgspec
 from rheostat.data.errors import ActionError, ConfigError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Constraints
+from rheostat.serving.scoring import JudgeConfig, RewardConfig, SandboxConfig
 
 StorePrompts = Literal["full", "hash", "off"]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -229,6 +230,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What load does to prices."""
     log: LogConfig = LogConfig()
     """The request log."""
+    reward: tuple[RewardConfig, ...] = ()
+    """Reward models that strategies may ask."""
+    judge: JudgeConfig = JudgeConfig()
+    """The model that judges answers."""
+    sandbox: SandboxConfig = SandboxConfig()
+    """Running code that a model wrote."""
 
     @property
     def prices(self) -> dict[str, Price]:
