@@ -7,28 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from rheostat.data.ledger import Ledger
 from rheostat.policies.base import Candidate
 from rheostat.serving.job import Job
+from rheostat.serving.shapes import Alternative, ChatCompletion, Choice, CompletionDetails, Message, PromptDetails, Told, Usage
 
 DONE = b"data: [DONE]\n\n"
 
 
-def completion(job: Job, candidates: Sequence[Candidate], spent: Ledger) -> dict[str, Any]:
+def completion(job: Job, candidates: Sequence[Candidate], spent: Ledger) -> ChatCompletion:
     """A `chat.completion` with one choice per candidate; `spent` is all of the request, failed decisions included."""
-    return {
-        "id": completion_id(job),
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": job.action.model,
-        "choices": [
-            {"index": index, "message": _message(candidate), "logprobs": None, "finish_reason": candidate.finish_reason}
-            for index, candidate in enumerate(candidates)
-        ],
-        "usage": usage(spent),
-        "rheostat": block(job),
-    }
+    return ChatCompletion(
+        id=completion_id(job),
+        created=int(time.time()),
+        model=job.action.model,
+        choices=[Choice(index=index, message=_message(found), finish_reason=_finish(found)) for index, found in enumerate(candidates)],
+        usage=usage(spent),
+        rheostat=block(job),
+    )
 
 
 def delta(job: Job, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
@@ -38,9 +36,10 @@ def delta(job: Job, delta: dict[str, Any], finish_reason: str | None = None) -> 
 
 def answer_deltas(job: Job, candidate: Candidate) -> bytes:
     """A finished answer as the chunks that a stream of it would have had."""
-    message = _message(candidate)
-    calls = [{"index": index, **call} for index, call in enumerate(message.pop("tool_calls", ()))]
-    return delta(job, {**message, **({"tool_calls": calls} if calls else {})}) + delta(job, {}, candidate.finish_reason)
+    said: dict[str, Any] = {"role": "assistant", "content": candidate.text}
+    if candidate.tool_calls:
+        said["tool_calls"] = [{"index": index, **call} for index, call in enumerate(candidate.tool_calls)]
+    return delta(job, said) + delta(job, {}, _finish(candidate))
 
 
 def last_chunk(job: Job, spent: Ledger) -> bytes:
@@ -48,7 +47,7 @@ def last_chunk(job: Job, spent: Ledger) -> bytes:
     return event({**_chunk(job, []), "usage": usage(spent), "rheostat": block(job)})
 
 
-def event(value: dict[str, Any]) -> bytes:
+def event(value: Any) -> bytes:
     """A value as one SSE data event."""
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
@@ -63,48 +62,51 @@ def completion_id(job: Job) -> str:
     return f"chatcmpl-{job.decision.decision_id}"
 
 
-def usage(ledger: Ledger) -> dict[str, Any]:
+def usage(ledger: Ledger) -> Usage:
     """A ledger as OpenAI's usage; wasted and verifier tokens are completion tokens too: somebody paid for them."""
-    return {
-        "prompt_tokens": ledger.prompt,
-        "completion_tokens": ledger.generated,
-        "total_tokens": ledger.prompt + ledger.generated,
-        "prompt_tokens_details": {"cached_tokens": ledger.cached_prompt},
-        "completion_tokens_details": {"reasoning_tokens": ledger.reasoning},
-    }
+    return Usage(
+        prompt_tokens=ledger.prompt,
+        completion_tokens=ledger.generated,
+        total_tokens=ledger.prompt + ledger.generated,
+        prompt_tokens_details=PromptDetails(cached_tokens=ledger.cached_prompt),
+        completion_tokens_details=CompletionDetails(reasoning_tokens=ledger.reasoning),
+    )
 
 
-def block(job: Job) -> dict[str, Any]:
+def block(job: Job) -> Told:
     """The `rheostat` block: what was decided, what it cost, and how sure it was."""
     decision = job.decision
-    return {
-        "decision_id": decision.decision_id,
-        "action": decision.action,
-        "tier": decision.tier,
-        "rule": decision.rule,
-        "target": decision.target_accuracy,
-        "p_correct": decision.p_correct,
-        "p_interval": decision.p_interval,
-        "feasible": decision.feasible,
-        "explored": decision.explored,
-        "cost_usd": job.cost_usd,
-        "ledger": job.ledger,
-        "samples": job.samples,
-        "agreement": job.agreement,
-        "stop_reason": job.stop_reason,
-        "degraded": decision.degraded,
-        "bundle": decision.bundle,
-        "alternatives": {
-            action: {"p_correct": p_correct, "cost_usd": cost_usd} for action, (p_correct, cost_usd) in decision.alternatives.items()
+    return Told(
+        decision_id=decision.decision_id,
+        action=decision.action,
+        tier=decision.tier,
+        rule=decision.rule,
+        target=decision.target_accuracy,
+        p_correct=decision.p_correct,
+        p_interval=decision.p_interval,
+        feasible=decision.feasible,
+        explored=decision.explored,
+        cost_usd=job.cost_usd,
+        ledger=job.ledger,
+        samples=job.samples,
+        agreement=job.agreement,
+        stop_reason=job.stop_reason,
+        degraded=decision.degraded,
+        bundle=decision.bundle,
+        alternatives={
+            action: Alternative(p_correct=p_correct, cost_usd=cost_usd) for action, (p_correct, cost_usd) in decision.alternatives.items()
         },
-    }
+    )
 
 
-def _message(candidate: Candidate) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": candidate.text}
-    if candidate.tool_calls:
-        message = {"role": "assistant", "content": candidate.text or None, "tool_calls": list(candidate.tool_calls)}
-    return message
+def _message(candidate: Candidate) -> Message:
+    calls = list(candidate.tool_calls)
+    return Message(content=candidate.text or (None if calls else ""), tool_calls=calls or UNSET)
+
+
+def _finish(candidate: Candidate) -> str:
+    """Clients ask for the calls only where the reason says that there are some."""
+    return "tool_calls" if candidate.tool_calls and candidate.finish_reason == "stop" else candidate.finish_reason
 
 
 def _chunk(job: Job, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rheostat.data.answers import same
 from rheostat.data.errors import RequestError, RheostatError
-from rheostat.data.schema import AnswerKind
+from rheostat.data.schema import new_id
 from rheostat.serving import targets
-from rheostat.serving.auth import Keys
+from rheostat.serving.auth import Keys, Principal
+from rheostat.serving.completions import TextStream, parse_completion, text_completion
 from rheostat.serving.config import Config
+from rheostat.serving.dialect import TranslatingSink
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Admitted, Executor
+from rheostat.serving.feedback import Judged, parse_feedback, reward_of
 from rheostat.serving.http import AsgiSink, ClientGone, EventStream, error_response, json_response, read_body, while_connected
+from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
-from rheostat.serving.recorder import Known, Recorder
-from rheostat.serving.wire import Feedback, Limits, parse_chat, parse_feedback
+from rheostat.serving.openapi import describe
+from rheostat.serving.passthrough import Call, Forwarder, parse_detokenize, parse_embeddings, parse_tokenize
+from rheostat.serving.paths import PlainPaths
+from rheostat.serving.recorder import Recorder
+from rheostat.serving.response_stream import ResponseStream
+from rheostat.serving.responses import parse_response, response
+from rheostat.serving.scan import scan
+from rheostat.serving.shapes import ChatCompletion, UsageReport
+from rheostat.serving.stream import Sink
+from rheostat.serving.usage import Finished, days_asked, usage_by_day
+from rheostat.serving.wire import Chat, Limits, parse_chat
 
 CLIENT_CLOSED = 499
 DECISION_HEADER = "x-rheostat-decision"
-KINDS: tuple[AnswerKind, ...] = ("number", "choice", "yesno", "text")
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 Status = Callable[[], dict[str, Any]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
@@ -43,19 +57,21 @@ class Services:
 
     config: Config
     executor: Executor
+    forwarder: Forwarder
     recorder: Recorder
     metrics: Metrics
     status: Status
+    finished: Finished
     keys: Keys = field(init=False)
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        self.keys = Keys(self.config.key)
+        self.keys = Keys(self.config)
 
     def apply(self, config: Config) -> None:
         """Serve under a changed configuration from the next request on."""
         self.config = config
-        self.keys = Keys(config.key)
+        self.keys.replace(config)
         self.executor.apply(config)
 
     @property
@@ -70,6 +86,13 @@ def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starle
     return Starlette(
         routes=[
             Route("/v1/chat/completions", routes.guarded("chat", routes.chat), methods=["POST"]),
+            Route("/v1/completions", routes.guarded("completions", routes.completions), methods=["POST"]),
+            Route("/v1/responses", routes.guarded("responses", routes.responses), methods=["POST"]),
+            Route("/v1/embeddings", routes.guarded("embeddings", routes.embeddings), methods=["POST"]),
+            Route("/tokenize", routes.guarded("tokenize", routes.tokenize), methods=["POST"]),
+            Route("/detokenize", routes.guarded("detokenize", routes.detokenize), methods=["POST"]),
+            Route("/v1/usage", routes.guarded("usage", routes.usage), methods=["GET"]),
+            Route("/openapi.json", routes.openapi, methods=["GET"]),
             Route("/v1/decide", routes.guarded("decide", routes.decide), methods=["POST"]),
             Route("/v1/feedback", routes.guarded("feedback", routes.feedback), methods=["POST"]),
             Route("/v1/models", routes.guarded("models", routes.models), methods=["GET"]),
@@ -77,6 +100,7 @@ def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starle
             Route("/readyz", routes.readyz, methods=["GET"]),
             Route("/metrics", routes.metrics, methods=["GET"]),
         ],
+        middleware=[Middleware(PlainPaths)],
         exception_handlers={HTTPException: _on_http_exception},
         lifespan=lifespan,
     )
@@ -100,20 +124,33 @@ class Routes:
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        admitted = await self._admitted(request)
-        executor = self._services.executor
-        if admitted.chat.stream:
-            return EventStream(lambda sink: self._stream(admitted, sink))
-        completion = await while_connected(request.receive, executor.complete(admitted))
-        return json_response(completion, headers={DECISION_HEADER: completion["rheostat"]["decision_id"]})
+        chat = await self._read(request, parse_chat)
+        return await self._served(request, chat, whole=lambda completion: completion, translated=lambda sink: sink)
+
+    async def completions(self, request: Request) -> Response:
+        """`POST /v1/completions`."""
+        chat = await self._read(request, parse_completion)
+        return await self._served(request, chat, whole=text_completion, translated=lambda sink: TranslatingSink(sink, TextStream()))
+
+    async def responses(self, request: Request) -> Response:
+        """`POST /v1/responses`."""
+        asked = await self._read(request, parse_response)
+
+        def translated(sink: Sink) -> Sink:
+            return TranslatingSink(sink, ResponseStream(asked, new_id("r")))
+
+        return await self._served(request, asked.chat, whole=lambda completion: response(completion, asked), translated=translated)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decide`: what would be done, and why; nothing is spent."""
-        return json_response(await self._services.executor.dry_run(await self._admitted(request)))
+        principal = self._principal(request)
+        chat = await self._read(request, parse_chat)
+        with entered(principal.allowance):
+            return json_response(await self._services.executor.dry_run(self._services.executor.admit(chat, principal)))
 
     async def feedback(self, request: Request) -> Response:
         """`POST /v1/feedback`: a judgement on an earlier answer of the same tenant."""
-        tenant = self._tenant(request)
+        tenant = self._principal(request).tenant
         feedback = parse_feedback(await self._body(request))
         recorder = self._services.recorder
         known = recorder.recent(feedback.decision_id) or await asyncio.to_thread(recorder.stored, feedback.decision_id)
@@ -121,14 +158,37 @@ class Routes:
             raise RequestError(
                 f"decision_id: {feedback.decision_id!r} is not known", param="decision_id", status=404, code="decision_not_found"
             )
-        reward = _reward(feedback, known)
+        reward = reward_of(feedback, known.answer)
         recorder.rewarded(feedback.decision_id, reward, feedback.source)
-        return json_response({"decision_id": feedback.decision_id, "reward": reward, "source": feedback.source})
+        return json_response(Judged(decision_id=feedback.decision_id, reward=reward, source=feedback.source))
+
+    async def embeddings(self, request: Request) -> Response:
+        """`POST /v1/embeddings`: passed on to the engine."""
+        return await self._forwarded(request, parse_embeddings)
+
+    async def tokenize(self, request: Request) -> Response:
+        """`POST /tokenize`: passed on to the engine."""
+        return await self._forwarded(request, parse_tokenize)
+
+    async def detokenize(self, request: Request) -> Response:
+        """`POST /detokenize`: passed on to the engine."""
+        return await self._forwarded(request, parse_detokenize)
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
-        self._tenant(request)
+        self._principal(request)
         return json_response(targets.listing(self._services.config, self._services.started_s))
+
+    async def usage(self, request: Request) -> Response:
+        """`GET /v1/usage`: what the tenant of the key used, by day."""
+        tenant = self._principal(request).tenant
+        days = days_asked(request.query_params)
+        rows = await asyncio.to_thread(usage_by_day, self._services.finished, days=days, tenant=tenant)
+        return json_response(UsageReport(data=rows))
+
+    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
+        """`GET /openapi.json`: this API, described."""
+        return json_response(describe())
 
     async def healthz(self, request: Request) -> Response:  # noqa: ARG002
         """`GET /healthz`: the process answers."""
@@ -152,34 +212,54 @@ class Routes:
         except RheostatError as error:
             return error_response(of_error(error))
 
-    async def _stream(self, admitted: Admitted, sink: AsgiSink) -> None:
+    async def _served(
+        self, request: Request, chat: Chat, *, whole: Callable[[ChatCompletion], msgspec.Struct], translated: Callable[[Sink], Sink]
+    ) -> Response:
+        """An answer of the executor, as a stream where one was asked for, in the words of one API."""
+        executor, principal = self._services.executor, self._principal(request)
+        admitted = executor.admit(chat, principal)
+        if chat.stream:
+            return EventStream(lambda sink: self._stream(admitted, sink, translated(sink)))
+        with entered(principal.allowance):
+            completion = await while_connected(request.receive, executor.complete(admitted))
+        return json_response(whole(completion), headers={DECISION_HEADER: completion.rheostat.decision_id})
+
+    async def _stream(self, admitted: Admitted, sink: AsgiSink, translated: Sink) -> None:
         def on_decision(decision_id: str) -> None:
             sink.headers[DECISION_HEADER] = decision_id
 
-        await self._services.executor.stream(admitted, sink, on_decision)
+        with entered(admitted.principal.allowance):
+            await self._services.executor.stream(admitted, translated, on_decision)
 
-    async def _admitted(self, request: Request) -> Admitted:
-        tenant = self._tenant(request)
-        chat = parse_chat(await self._body(request), request.headers.raw, limits=self._services.limits)
-        return self._services.executor.admit(chat, tenant)
+    async def _forwarded(self, request: Request, parse: Callable[..., Call]) -> Response:
+        principal = self._principal(request)
+        call = parse(await self._body(request), limits=self._services.limits)
+        with entered(principal.allowance):
+            body = await while_connected(request.receive, self._services.forwarder.forward(call, principal))
+        return Response(body, media_type="application/json")
 
-    def _tenant(self, request: Request) -> str:
-        return self._services.keys.tenant(request.headers.getlist("authorization"))
+    async def _read(self, request: Request, parse: Callable[..., T]) -> T:
+        """The request, checked; a caller without a key learns nothing of what was wrong with it."""
+        self._principal(request)
+        return parse(await self._body(request), request.headers.raw, limits=self._services.limits)
+
+    def _principal(self, request: Request) -> Principal:
+        return self._services.keys.principal(request.headers.getlist("authorization"))
 
     async def _body(self, request: Request) -> bytes:
-        return await read_body(request, max_bytes=self._services.config.server.max_body_bytes)
+        body = await read_body(request, max_bytes=self._services.config.server.max_body_bytes)
+        await scan(body, max_depth=self._services.limits.max_depth)
+        return body
 
 
-def _reward(feedback: Feedback, known: Known) -> float:
-    if feedback.reward is not None:
-        return feedback.reward
-    if feedback.label is not None:
-        return 1.0 if feedback.label == "correct" else 0.0
-    if known.answer is None:
-        raise RequestError(
-            "correction: the answer was not kept (see store_prompts) or not parsed: send a reward or a label", param="correction"
-        )
-    return float(any(same(known.answer, feedback.correction or "", kind) for kind in KINDS))
+@contextmanager
+def entered(allowance: Allowance) -> Iterator[None]:
+    """One request among those of a key."""
+    allowance.enter()
+    try:
+        yield
+    finally:
+        allowance.leave()
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
@@ -19,6 +20,9 @@ from rheostat.data.errors import ActionError, ConfigError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Constraints
 from rheostat.serving.scoring import JudgeConfig, RewardConfig, SandboxConfig
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PASSTHROUGH_TIER = "passthrough"  # what requests that name a model are booked under
 
 StorePrompts = Literal["full", "hash", "off"]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -48,6 +52,8 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price of a million prompt tokens found in the prefix cache."""
     usd_per_1m_output: NotNegative = 1.0
     """Price of a million generated tokens."""
+    profile_of: str = ""
+    """Model whose plain engine this one accelerates, as by speculative decoding; `rheostat doctor` compares the two."""
     context_tokens: Count = 1024
     """Longest prompt and answer together."""
     max_in_flight: Count = 256
@@ -86,6 +92,19 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
 
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one key may use in this process; a limit that is not given does not exist."""
+
+    requests_per_minute: Count | None = None
+    """Requests in a minute of the clock."""
+    tokens_per_minute: Count | None = None
+    """Generated tokens in a minute of the clock."""
+    usd_per_day: Positive | None = None
+    """Cost in a day of UTC; after a restart it goes on from what the key's tenant has spent."""
+    max_in_flight: Count | None = None
+    """Requests at the same time."""
+
+
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One API key, by its hash. With no key configured every caller is admitted as tenant `default`."""
 
@@ -95,6 +114,10 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """SHA-256 of the key, in hexadecimal."""
     tenant: Name = "default"
     """Whose decisions these are: a tenant never sees another's."""
+    tiers: tuple[str, ...] = ()
+    """Tiers the key may ask for; `passthrough` among them stands for naming a model or an action. None is all."""
+    limits: LimitsConfig | None = None
+    """This key's own limits, instead of `[limits]`."""
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,6 +228,30 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """File to append to; `-` is standard output, empty turns the log off."""
 
 
+class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a conversation keeps its model and strategy. A tool loop keeps them always."""
+
+    by_prefix: bool = False
+    """Whether a request that goes on from an answer given here is of one session with it, also without a session id."""
+    ttl_s: Positive = 3600.0
+    """Seconds without a request after which a session is forgotten."""
+    max_sessions: Count = 50_000
+    """Sessions remembered; the one that was quiet longest goes first."""
+
+
+class AdminConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second listener for the people who run the sidecar: usage of all tenants, keys, audit."""
+
+    host: str = "127.0.0.1"
+    """Address to bind; keep it on loopback."""
+    port: Port | None = None
+    """Port to bind; without one there is no admin listener, with 0 it takes a free one."""
+    token_env: str | None = None
+    """Environment variable with a bearer token that admin requests must carry; needed off loopback."""
+    audit: str = ".rheostat/audit.jsonl"
+    """File that every admin action is appended to, one JSON object a line."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything one sidecar process is told."""
 
@@ -230,6 +277,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What load does to prices."""
     log: LogConfig = LogConfig()
     """The request log."""
+    limits: LimitsConfig = LimitsConfig()
+    """What each key may use unless it says otherwise; without keys, what all callers together may."""
+    sessions: SessionsConfig = SessionsConfig()
+    """What conversations keep."""
+    admin: AdminConfig = AdminConfig()
+    """The admin listener."""
     reward: tuple[RewardConfig, ...] = ()
     """Reward models that strategies may ask."""
     judge: JudgeConfig = JudgeConfig()
@@ -307,9 +360,14 @@ def checked(config: Config) -> Config:
             raise ConfigError(
                 f"config: backend {backend.name!r} has another price than its replicas of model {backend.model!r}: one model, one price"
             )
+    for backend in config.backend:
+        if backend.profile_of and (backend.profile_of == backend.model or backend.profile_of not in config.models):
+            others = ", ".join(model for model in config.models if model != backend.model) or "none"
+            raise ConfigError(f"config: backend {backend.name!r} is a profile of {backend.profile_of!r}: known models are {others}")
     if config.router.default_tier not in config.tier:
         raise ConfigError(f"config: router.default_tier {config.router.default_tier!r} is no tier: known are {', '.join(config.tier)}")
     _check_fallback(config)
+    _check_access(config)
     return config
 
 
@@ -343,8 +401,22 @@ def _check_fallback(config: Config) -> None:
         raise ConfigError(f"config: router.fallback names the model {action.model!r}: known are {', '.join(config.models)}")
 
 
+def _check_access(config: Config) -> None:
+    known = (*config.tier, PASSTHROUGH_TIER)
+    for key in config.key:
+        if unknown := [tier for tier in key.tiers if tier not in known]:
+            raise ConfigError(f"config: key {key.name!r} names the tier {unknown[0]!r}: known are {', '.join(known)}")
+    _check_unique([key.sha256 for key in config.key], "key.sha256")
+    if config.admin.port is not None and config.admin.host not in LOOPBACK and config.admin.token_env is None:
+        raise ConfigError(f"config: admin.host {config.admin.host!r} is not loopback: set admin.token_env, or bind 127.0.0.1")
+    if config.admin.port and config.admin.port == config.server.port:
+        raise ConfigError(f"config: admin.port and server.port are both {config.admin.port}: give each its own")
+
+
 def _check_keys(raw: Any, kind: Any, path: str) -> None:
     """Refuse a key that no struct has: msgspec would name it, but not its neighbours."""
+    if NoneType in get_args(kind):
+        kind = get_args(kind)[0]
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return _check_items(raw, kind, path)
     if not isinstance(raw, dict):

@@ -1,6 +1,6 @@
 """Follows the configuration file: a change is read, checked as a whole, and applied while requests are served.
 
-Backends, tiers, keys and congestion change live. What else changes needs a restart and is refused with a sentence that
+Backends, tiers, keys, limits and congestion change live. What else changes needs a restart and is refused with a sentence that
 says so; a refused file changes nothing at all, and the sidecar goes on as it was.
 """
 
@@ -17,7 +17,7 @@ from rheostat.data.errors import ConfigError
 from rheostat.serving.config import Config, parse
 from rheostat.serving.metrics import Metrics
 
-LIVE = ("backend", "tier", "key", "congestion")
+LIVE = ("backend", "tier", "key", "limits", "congestion")
 LOOK_S = 1.0
 log = logging.getLogger(__name__)
 

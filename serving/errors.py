@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from rheostat.data.errors import BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
+from rheostat.serving.limits import LimitError
 
 RETRY_AFTER_S = 1
 
@@ -32,7 +33,8 @@ def wire_error(
 def of_error(error: RheostatError) -> WireError:
     """The answer to an error raised while a request was served."""
     if isinstance(error, RequestError):
-        later = {"retry-after": str(RETRY_AFTER_S)} if error.status in (429, 503) else {}
+        after_s = error.retry_after_s if isinstance(error, LimitError) else RETRY_AFTER_S
+        later = {"retry-after": str(math.ceil(after_s))} if error.status in (429, 503) else {}
         return wire_error(error.status, str(error), param=error.param, code=error.code, headers=later)
     if isinstance(error, InfeasibleError):
         return wire_error(422, str(error), param="rheostat", code="infeasible")

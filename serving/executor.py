@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, Never, cast
 
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
-from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Action, Attempt, AttemptKind, Constraints, Decision, new_id
+from rheostat.data.ledger import Ledger, Price
+from rheostat.data.schema import Action, Attempt, AttemptKind, Constraints, Decision, Query, message_text, new_id
 from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest
 from rheostat.policies.catalogue import build, is_single_call
 from rheostat.policies.direct import SingleCall
@@ -25,6 +25,7 @@ from rheostat.policies.evidence import candidate, count_votes
 from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from rheostat.serving import answer
+from rheostat.serving.auth import Principal
 from rheostat.serving.config import Config, TierConfig
 from rheostat.serving.congestion import Congestion
 from rheostat.serving.context import waited_s
@@ -32,12 +33,16 @@ from rheostat.serving.decider import Ask, Decider
 from rheostat.serving.job import LIVE_VERIFIERS, Job, Jobs
 from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.pool import Pools
+from rheostat.serving.sessions import Sessions
+from rheostat.serving.shapes import ChatCompletion
 from rheostat.serving.stream import Passage, Sink
 from rheostat.serving.targets import Target, resolve
 from rheostat.serving.upstream import is_clients_fault
 from rheostat.serving.wire import Chat
 
 REROUTED = "upstream_failed"
+SESSION = "session"  # the rule of a decision that a conversation kept
+CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are made for: errs on the dear side
 GATEWAY_TIMEOUT = 504
 # Progress that a client asked to see is worth the latency of several waves.
 PROGRESS_WAVES = (2, 2, 4)
@@ -51,48 +56,53 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
     chat: Chat
     target: Target
-    tenant: str
+    principal: Principal
+
+    @property
+    def tenant(self) -> str:
+        """Whose decision it will be."""
+        return self.principal.tenant
 
 
 class Executor:
     """Serves admitted requests on the pools."""
 
-    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs, congestion: Congestion) -> None:
+    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs, congestion: Congestion, sessions: Sessions) -> None:
         self._config = config
         self._decider = decider
         self._pools = pools
         self._jobs = jobs
         self._congestion = congestion
+        self._sessions = sessions
 
     def apply(self, config: Config) -> None:
         """Work under a changed configuration from the next request on."""
         self._config = config
 
-    def admit(self, chat: Chat, tenant: str) -> Admitted:
-        """Check what the wire could not: the names of models, actions and verifiers.
+    def admit(self, chat: Chat, principal: Principal) -> Admitted:
+        """Check what the wire could not: the names of models, actions and verifiers, and what the key may ask for.
 
         Raises:
             RequestError: names the field.
         """
         target = resolve(chat.model, self._config)
-        if target.tier is not None and chat.n > 1:
-            raise RequestError("n: a routed request has one answer; name a model to get several", param="n")
+        principal.check(target, forced=chat.action is not None)
         if chat.verifier is not None and chat.verifier not in LIVE_VERIFIERS:
             raise RequestError(
                 f"rheostat.verifier: {chat.verifier[:60]!r} is not known: known are {', '.join(LIVE_VERIFIERS)}", param="rheostat.verifier"
             )
         if chat.action is not None:
             self._check_forced(chat.action)
-        return Admitted(chat=chat, target=target, tenant=tenant)
+        return Admitted(chat=chat, target=target, principal=principal)
 
-    async def complete(self, admitted: Admitted) -> dict[str, Any]:
+    async def complete(self, admitted: Admitted) -> ChatCompletion:
         """Serve a request whole. Returns the `chat.completion`.
 
         Raises:
             UpstreamError: no backend gave an answer.
             InfeasibleError: the request is strict and nothing meets it.
         """
-        answers: list[dict[str, Any]] = []
+        answers: list[ChatCompletion] = []
 
         async def carry_out(job: Job, before: Ledger) -> None:
             candidates = await self._run(job, admitted)
@@ -128,8 +138,10 @@ class Executor:
             decision = await self._decide(admitted, failed)
             job: Job | None = None
             try:
-                with self._jobs.open(decision, admitted.chat.query, verifier=admitted.chat.verifier) as job:
-                    return await carry_out(job, spent)
+                with self._open(decision, admitted) as job:
+                    await carry_out(job, spent)
+                self._keep(admitted, job)
+                return
             except UpstreamError as error:
                 if job is None:
                     raise
@@ -138,13 +150,47 @@ class Executor:
                 if started() or is_clients_fault(error) or error.status == GATEWAY_TIMEOUT or not self._may_reroute(admitted, failed):
                     raise
 
+    @contextmanager
+    def _open(self, decision: Decision, admitted: Admitted) -> Iterator[Job]:
+        """A job, with what it may spend at worst set aside from the key's allowance before anything is recorded."""
+        action, text = Action.parse(decision.action), sum(len(message_text(message)) for message in admitted.chat.query.messages)
+        worst = Ledger(prompt=text // CHARACTERS_A_TOKEN, completion=action.max_tokens)
+        usd = worst.cost_usd(self._config.prices.get(action.model, Price()))
+        with (
+            admitted.principal.allowance.hold(tokens=action.max_tokens, usd=usd) as hold,
+            self._jobs.open(decision, admitted.chat.query, verifier=admitted.chat.verifier) as job,
+        ):
+            try:
+                yield job
+            finally:
+                hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
+
+    def _keep(self, admitted: Admitted, job: Job) -> None:
+        """Remember what the conversation was answered with, for its next turn."""
+        chat, chosen = admitted.chat, job.chosen
+        if admitted.target.tier is None or chosen is None:
+            return
+        self._sessions.keep(
+            admitted.tenant,
+            chat.model,
+            chat.query.messages,
+            chat.session,
+            action=job.action,
+            reply=chosen.text,
+            call_ids=[call["id"] for call in chosen.tool_calls if call.get("id")],
+        )
+
     def _may_reroute(self, admitted: Admitted, failed: frozenset[str]) -> bool:
         return admitted.target.tier is not None and admitted.chat.action is None and bool(self._available() - failed)
 
     async def _decide(self, admitted: Admitted, failed: frozenset[str]) -> Decision:
         if admitted.target.model is not None:
             return self._passthrough_decision(admitted, admitted.target.model)
-        decision = await self._decider.decide(self._ask(admitted, failed))
+        ask = self._ask(admitted, failed)
+        decision = await self._decider.decide(ask)
+        if ask.forced is not None and admitted.chat.action is None:
+            decision = msgspec.structs.replace(decision, rule=SESSION)
+        decision = self._in_form(decision, admitted)
         degraded = decision.degraded or (REROUTED if failed else None)
         return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=admitted.target.tier or "", degraded=degraded)
 
@@ -156,9 +202,28 @@ class Executor:
             tier=admitted.target.tier or "",
             defaults=_hurried(tier.constraints if tier else Constraints()),
             models=models,
-            forced=admitted.chat.action,
+            forced=admitted.chat.action or self._kept(admitted, models),
             scarcity=self._congestion.scarcity,
         )
+
+    def _kept(self, admitted: Admitted, models: frozenset[str]) -> Action | None:
+        """The action this conversation had before, where its model can take it."""
+        chat = admitted.chat
+        kept = self._sessions.recall(admitted.tenant, chat.model, chat.query.messages, chat.session)
+        return kept if kept is not None and kept.model in models else None
+
+    def _in_form(self, decision: Decision, admitted: Admitted) -> Decision:
+        """The decision, or one plain call of its model where the client fixed the form of the answer.
+
+        Instructions and caps of single-call strategies are made for questions: they would get in the way of tools and
+        schemas. Strategies of several samples pick one of them whole, and stay; several answers are several samples.
+        """
+        action, chat = Action.parse(decision.action), admitted.chat
+        if chat.action is not None or not (chat.n > 1 or (fixes_form(chat.query) and is_single_call(action))):
+            return decision
+        cap = self._passthrough_tokens(admitted, action.model) * chat.n
+        plain = str(Action(action.model, PASSTHROUGH, cap))
+        return msgspec.structs.replace(decision, action=plain, p_correct=None, p_interval=None, cost_usd=None)
 
     def _passthrough_decision(self, admitted: Admitted, model: str) -> Decision:
         query = admitted.chat.query
@@ -231,6 +296,7 @@ class Executor:
                 raise _too_late(job) from error
             raise
         job.answer, job.stop_reason, job.status = result.answer, result.stop_reason, result.status
+        job.chosen = result.candidate
         job.samples = len(result.evidence.candidates)
         job.agreement = _agreement(result.evidence.candidates)
         return result.candidate
@@ -285,7 +351,14 @@ def _hurried(constraints: Constraints) -> Constraints:
 
 
 def _is_passthrough(job: Job) -> bool:
-    return job.decision.rule == PASSTHROUGH
+    return job.action.strategy == PASSTHROUGH
+
+
+def fixes_form(query: Query) -> bool:
+    """Whether the client asks for tool calls or for a schema, which an answer must keep."""
+    extra = query.sampling.extra
+    formatted = (extra.get("response_format") or {}).get("type") not in (None, "text")
+    return formatted or bool(extra.get("tools")) or bool(extra.get("structured_outputs"))
 
 
 def _is_one_call(job: Job) -> bool:
@@ -340,7 +413,7 @@ def _note_samples(job: Job, found: Sequence[Candidate]) -> None:
     """What is known at the end of a single call."""
     job.samples, job.agreement = len(found), _agreement(found)
     if found:
-        job.answer, job.stop_reason = found[0].answer, found[0].finish_reason
+        job.chosen, job.answer, job.stop_reason = found[0], found[0].answer, found[0].finish_reason
 
 
 @asynccontextmanager

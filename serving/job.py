@@ -11,7 +11,7 @@ from rheostat.data.errors import RheostatError
 from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Action, Decision, Outcome, OutcomeStatus, Query
 from rheostat.data.verifiers import VERIFIERS
-from rheostat.policies.base import Meter
+from rheostat.policies.base import Candidate, Meter
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.recorder import Recorder
 
@@ -29,6 +29,7 @@ class Job:
         self.meter = Meter(self.action.max_tokens)
         self.status: OutcomeStatus = "ok"
         self.answer: str | None = None
+        self.chosen: Candidate | None = None
         self.samples = 0
         self.agreement: float | None = None
         self.stop_reason = ""

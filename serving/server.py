@@ -39,11 +39,13 @@ from rheostat.serving.executor import Executor
 from rheostat.serving.fleet import Environ, Fleet
 from rheostat.serving.job import Jobs
 from rheostat.serving.metrics import PASSTHROUGH, Metrics
+from rheostat.serving.passthrough import Forwarder
 from rheostat.serving.probes import Prober
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import Cache, FolderSource, Source, Watcher
 from rheostat.serving.request_log import open_log
+from rheostat.serving.sessions import Sessions
 
 FALLBACK_STRATEGY = "cot"
 
@@ -101,8 +103,23 @@ class Sidecar:
         self._prices = config.prices
         self._config_watch = None if path is None else ConfigWatch(path, apply=self.apply, metrics=self._metrics)
         jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices)
-        executor = Executor(config, decider=self._decider, pools=self._fleet.pools, jobs=jobs, congestion=self._congestion)
-        self.services = Services(config=config, executor=executor, recorder=recorder, metrics=self._metrics, status=self.status)
+        executor = Executor(
+            config,
+            decider=self._decider,
+            pools=self._fleet.pools,
+            jobs=jobs,
+            congestion=self._congestion,
+            sessions=Sessions(config.sessions),
+        )
+        self.services = Services(
+            config=config,
+            executor=executor,
+            forwarder=Forwarder(pools=self._fleet.pools, jobs=jobs),
+            recorder=recorder,
+            metrics=self._metrics,
+            status=self.status,
+            finished=self._store,
+        )
 
     @property
     def app(self) -> Edge:

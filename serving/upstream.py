@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest
@@ -23,6 +23,14 @@ class Engine(Backend, Protocol):
 
     def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
         """The upstream's SSE bytes, verbatim, and fed to `reply`; booked once whatever happens."""
+        ...
+
+    async def forward(self, path: str, fields: Mapping[str, Any]) -> bytes:
+        """The body of its answer to a call that generates nothing.
+
+        Raises:
+            UpstreamError: it refused, failed or fell silent.
+        """
         ...
 
     async def healthy(self) -> bool:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from rheostat.data.answers import infer_kind
 from rheostat.data.errors import RequestError
-from rheostat.serving.wire import Limits, parse_chat, parse_feedback
+from rheostat.serving.feedback import parse_feedback
+from rheostat.serving.wire import Limits, parse_chat
 from tests.serving import garbage
 from tests.serving.garbage import body
 

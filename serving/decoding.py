@@ -1,0 +1,99 @@
+"""JSON bytes to a checked struct. Knows no endpoint: what is wrong becomes a RequestError that names the field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from rheostat.data.errors import RequestError
+
+T = TypeVar("T")
+
+ESCAPED_NUL = b"\\u0000"
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The struct in a body.
+
+    Raises:
+        RequestError: status 400; no JSON, a field that does not fit, a key given twice at any depth, or a NUL in a text.
+    """
+    try:
+        value = decoder.decode(body)
+        _check_keys(body)
+    except msgspec.ValidationError as error:
+        raise of_validation(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"the body is no JSON: {error}", param="body", code="invalid_json") from error
+    except RecursionError as error:
+        raise RequestError("the body is nested too deeply", param="body", code="invalid_json") from error
+    return value
+
+
+def of_validation(message: str) -> RequestError:
+    """msgspec's own sentence, with the field it is about."""
+    text, _, path = message.partition(" - at `$")
+    parent = path.strip("`").lstrip(".").removesuffix("[...]")
+    named = re.search(r"field `([^`]*)`", text)
+    param = ".".join(part for part in (parent, named[1] if named else "") if part) or "body"
+    return RequestError(f"{param}: {text}", param=param, code="unknown_field" if "unknown field" in text else None)
+
+
+def check_depth(fields: dict[str, Any], limit: int) -> None:
+    """Level by level and without recursion, so that a deep value cannot exhaust the stack.
+
+    Raises:
+        RequestError: a field is nested deeper than `limit`.
+    """
+    level = list(fields.items())
+    for _ in range(limit):
+        level = [(name, child) for name, item in level for child in _children(item)]
+        if not level:
+            return
+    raise RequestError(f"{level[0][0]}: nested deeper than {limit} levels", param=level[0][0])
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: never long."""
+    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+
+
+def _check_keys(body: bytes) -> None:
+    """A key given twice has two meanings, and the engine may read the other one: refuse it."""
+    value = json.loads(body, object_pairs_hook=_unique_keys)
+    if ESCAPED_NUL in body and (at := _with_nul(value)):
+        raise RequestError(f"{at}: a NUL character is not served", param=at)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise RequestError(f"{twice[:60]}: the key is given twice", param=twice[:60], code="duplicate_key")
+    return unique
+
+
+def _with_nul(value: dict[str, Any]) -> str | None:
+    """The first field that holds a NUL, in a text or in a key."""
+    level = list(value.items())
+    while level:
+        found = next((name for name, item in level if isinstance(item, str) and "\x00" in item), None)
+        if found is not None:
+            return found
+        level = [(name, child) for name, item in level for child in (*_keys(item), *_children(item))]
+    return None
+
+
+def _keys(item: Any) -> Iterable[str]:
+    return item.keys() if isinstance(item, dict) else ()
+
+
+def _children(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()

@@ -1,0 +1,111 @@
+"""What a request may ask of Rheostat itself: the `rheostat` object of its body, or its `x-rheostat-*` headers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import msgspec
+
+from rheostat.data.errors import ActionError, RequestError
+from rheostat.data.schema import Action, Constraints
+from rheostat.serving.decoding import of_validation
+
+MAX_DEADLINE_MS = 3_600_000
+HEADER_PREFIX = "x-rheostat-"
+INTERNAL_PREFIX = "x-rheostat-internal-"
+
+Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `rheostat` object of a request, or the `x-rheostat-*` headers; the body wins over a header."""
+
+    target_accuracy: Probability | None = None
+    max_cost_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_tokens_total: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_MS)] | None = None
+    action: Annotated[str, msgspec.Meta(max_length=300)] | None = None
+    reference: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+    verifier: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    session: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,200}$")] | None = None
+    explore: bool = True
+    strict: bool = False
+    high_stakes: bool = False
+    progress: bool = False
+
+    @property
+    def constraints(self) -> Constraints:
+        """The part of the options that the decision is made under."""
+        return Constraints(
+            target_accuracy=self.target_accuracy,
+            max_cost_usd=self.max_cost_usd,
+            max_tokens_total=self.max_tokens_total,
+            deadline_s=None if self.deadline_ms is None else self.deadline_ms / 1000,
+            high_stakes=self.high_stakes,
+            strict=self.strict,
+            explore=self.explore,
+        )
+
+    @property
+    def forced(self) -> Action | None:
+        """The action asked for.
+
+        Raises:
+            RequestError: the text is no action.
+        """
+        if self.action is None:
+            return None
+        try:
+            return Action.parse(self.action)
+        except ActionError as error:
+            raise RequestError(f"rheostat.action: {error}", param="rheostat.action") from error
+
+
+def read_options(body: Options | None, headers: Headers) -> Options:
+    """The options of a request.
+
+    Raises:
+        RequestError: a header that is unknown, given twice, or does not fit.
+    """
+    given = _header_options(headers)
+    if not given:
+        return body or Options()
+    try:
+        parsed = msgspec.convert(given, Options, strict=False)
+    except msgspec.ValidationError as error:
+        wrong = of_validation(str(error))
+        raise RequestError(f"header {wrong}", param=_header(wrong.param or "")) from error
+    _check_finite(parsed, given)
+    set_in_body = {} if body is None else {f.name: v for f in msgspec.structs.fields(body) if (v := getattr(body, f.name)) != f.default}
+    return msgspec.structs.replace(parsed, **set_in_body)
+
+
+def _header_options(headers: Headers) -> dict[str, str]:
+    """The options in headers: `x-rheostat-deadline-ms: 500` is `deadline_ms`. Internal ones are not a client's to set."""
+    given: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        if not name.startswith(HEADER_PREFIX) or name.startswith(INTERNAL_PREFIX):
+            continue
+        option = name.removeprefix(HEADER_PREFIX).replace("-", "_")
+        if option not in Options.__struct_fields__:
+            known = ", ".join(map(_header, Options.__struct_fields__))
+            raise RequestError(f"{name}: unknown header; known are {known}", param=name, code="unknown_field")
+        if option in given:
+            raise RequestError(f"{name}: the header is given twice", param=name, code="duplicate_key")
+        given[option] = raw_value.decode("latin-1").strip()
+    return given
+
+
+def _check_finite(options: Options, given: Mapping[str, str]) -> None:
+    for name in given:
+        value = getattr(options, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RequestError(f"header {name}: {value} is no number", param=_header(name))
+
+
+def _header(option: str) -> str:
+    return HEADER_PREFIX + option.replace("_", "-")
