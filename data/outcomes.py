@@ -17,7 +17,7 @@ import msgspec
 from rheostat.data import segments
 from rheostat.data.errors import StoreError
 from rheostat.data.migrations import connect
-from rheostat.data.schema import Decision, Outcome, Reward, Sample
+from rheostat.data.schema import Decision, Outcome, Reward, Sample, id_at
 from rheostat.data.segments import Row, Segment, SegmentState
 
 PAGE_ROWS = 2_000
@@ -90,6 +90,18 @@ class OutcomeReader:
         """Up to `limit` rows whose number is larger than `seq`, in order; ask again with the last one's number."""
         with self._guarded() as connection:
             return segments.rows_after(connection, seq, limit)
+
+    def finished_since(self, created_s: float) -> Iterator[tuple[Decision, Outcome]]:
+        """All decisions made since then (Unix seconds) that have an outcome, with it; a page at a time, in order of time."""
+        after = id_at("d", created_s)
+        while rows := self._query(
+            """SELECT d.decision_id, d.body, e.body FROM decisions d JOIN events e ON e.decision_id = d.decision_id
+            WHERE d.decision_id > ? AND e.kind = 'outcome' ORDER BY d.decision_id LIMIT ?""",
+            after,
+            PAGE_ROWS,
+        ):
+            for after, decision, outcome in rows:
+                yield msgspec.msgpack.decode(decision, type=Decision), msgspec.msgpack.decode(outcome, type=Outcome)
 
     def counts(self) -> Counts:
         """How many records of each sort there are."""

@@ -10,7 +10,10 @@ MARK = b"\ndata: [DONE]"
 class Sink(Protocol):
     """Where a stream is written; nothing is sent before the first write."""
 
-    started: bool
+    @property
+    def started(self) -> bool:
+        """Whether the client was sent anything."""
+        ...
 
     async def write(self, data: bytes) -> None:
         """Send bytes, waiting for a slow reader."""
