@@ -195,7 +195,7 @@ class Reply:
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise self._failed(f"sent an event that is no chat completion chunk ({error})") from error
         if chunk.error is not None or event.name == "error":
-            raise self._failed(f"failed in the stream: {_message(chunk.error)}")
+            raise self._failed(f"failed in the stream: {_message(chunk.error)}", status=_refused(chunk.error))
         self._chunk(chunk)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -216,8 +216,8 @@ class Reply:
         elif len(choices) == 1:
             self._samples[choices[0].index].count(usage)
 
-    def _failed(self, what: str) -> UpstreamError:
-        return UpstreamError(f"{self._backend} {what}", backend=self._backend, retryable=True)
+    def _failed(self, what: str, *, status: int | None = None) -> UpstreamError:
+        return UpstreamError(f"{self._backend} {what}", backend=self._backend, status=status, retryable=status is None)
 
 
 def _logprobs(choice: Choice) -> list[float]:
@@ -225,6 +225,12 @@ def _logprobs(choice: Choice) -> list[float]:
     if given is None:
         return []
     return [token.logprob for token in given.content or []] + [each for each in given.token_logprobs or [] if each is not None]
+
+
+def _refused(error: Any) -> int | None:
+    """The status of a refusal that came too late for the response's own: vLLM checks some fields once the stream is open."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 500 else None
 
 
 def _message(error: Any) -> str:

@@ -340,3 +340,53 @@ async def test_the_fake_backend_answers_as_the_fake_server_does():
     assert [c.text for c in real.evidence.candidates] == [c.text for c in fake.evidence.candidates]
     assert real.stop_reason == fake.stop_reason
     assert real.ledger.generated == fake.ledger.generated
+
+
+async def test_a_reply_that_has_begun_is_gone_on_with_behind_the_rendered_conversation():
+    async with serving() as (server, backend):
+        meter = Meter(999)
+        generation = await backend.generate(request(prefill="3+4=", logprobs=True, extra={"tools": [], "top_k": 5}), meter)
+        await backend.generate(request(prefill="3+4=7"), meter)
+    body = server.bodies[0]
+    assert body["prompt"] == "<user>What is 3+4?<assistant>3+4="
+    assert "messages" not in body
+    assert "tools" not in body
+    assert (body["top_k"], body["add_special_tokens"]) == (5, False)
+    assert generation.completions[0].mean_logprob is not None
+    assert meter.ledger.generated == server.generated_tokens
+
+
+async def test_a_cancelled_continuation_is_aborted_and_booked():
+    async with serving("hang") as (server, backend):
+        meter = Meter(999)
+        task = asyncio.create_task(backend.generate(request(prefill="3+4="), meter))
+        await until(lambda: server.generated_tokens > 0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [attempt.status for attempt in meter.attempts] == ["cancelled"]
+    assert meter.ledger.wasted == server.generated_tokens
+
+
+async def test_a_server_that_cannot_render_is_named_and_nothing_is_booked():
+    async with serving() as (_, backend):
+        meter = Meter(999)
+        with pytest.raises(UpstreamError, match="cannot go on with a reply"):
+            await backend.generate(request(prefill="x", messages=({"content": "no role"},)), meter)
+    assert meter.attempts == []
+
+
+async def test_an_engine_that_refuses_to_budget_thinking_is_asked_once():
+    class Refusing(FakeServer):
+        async def _chat(self, request):
+            self.bodies.append(await request.json())
+            return web.json_response({"error": {"message": "thinking_token_budget is not configured", "code": 400}}, status=400)
+
+    server = Refusing()
+    async with TestServer(server.app) as listening, VllmBackend("b", str(listening.make_url(""))) as backend:
+        meter = Meter(999)
+        for _ in range(3):
+            with pytest.raises(UpstreamError) as caught:
+                await backend.generate(request(thinking_tokens=9), meter)
+            assert caught.value.status == 400
+    assert [body["thinking_token_budget"] for body in server.bodies] == [9]
+    assert (len(meter.attempts), meter.ledger.generated) == (1, 0)

@@ -131,3 +131,11 @@ def test_what_is_no_reply_is_an_upstream_error(data, says):
 def test_an_error_event_is_a_failure_whatever_is_in_it():
     with pytest.raises(UpstreamError, match="failed in the stream"):
         reply().feed(b"event: error\ndata: {}\n\n")
+
+
+def test_a_refusal_inside_the_stream_keeps_its_status_and_may_not_be_tried_again():
+    with pytest.raises(UpstreamError, match="not configured") as caught:
+        Reply(GenerateRequest(model="m", messages=(), max_tokens=9), "b").feed(
+            b'data: {"error": {"message": "budget is not configured", "code": 400}}\n\n'
+        )
+    assert (caught.value.status, caught.value.retryable) == (400, False)
