@@ -22,7 +22,7 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.samples import KEY, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
-from rheostat.data.verifiers import verifier_of
+from rheostat.data.verifiers import Verifier, verifier_of
 from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
 from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
@@ -92,9 +92,12 @@ def collect_now(
     concurrency: int = CONCURRENCY,
     on_progress: OnProgress | None = None,
     seed: int = 0,
+    verifier: Verifier | None = None,
 ) -> Collected:
     """`collect` for callers without an event loop; Ctrl-C closes the calls upstream and keeps what came."""
-    return asyncio.run(collect(tasks, samplers, backends, store_path, concurrency=concurrency, on_progress=on_progress, seed=seed))
+    return asyncio.run(
+        collect(tasks, samplers, backends, store_path, concurrency=concurrency, on_progress=on_progress, seed=seed, verifier=verifier)
+    )
 
 
 async def collect(
@@ -108,6 +111,7 @@ async def collect(
     seed: int = 0,
     backoff_s: float = BACKOFF_S,
     patience_s: float = PATIENCE_S,
+    verifier: Verifier | None = None,
 ) -> Collected:
     """Draw the samples that the store does not have yet.
 
@@ -117,6 +121,7 @@ async def collect(
         backoff_s: the pause of a backend after a first failure; doubles until something succeeds.
         patience_s: seconds of nothing but failures after which a backend is left; the samples of a model that has no
             other are reported as failed.
+        verifier: grades the answers; what fits the data set where None.
 
     Raises:
         ConfigError: a sampler's model has no backend.
@@ -127,7 +132,7 @@ async def collect(
     try:
         todo = list(jobs(tasks, samplers, store.sample_keys(), chunk=min(CHUNK, concurrency)))
         total = sum(job.n for job in todo)
-        run = _Run(store, total, on_progress=on_progress, seed=seed)
+        run = _Run(store, total, on_progress=on_progress, seed=seed, verifier=verifier)
         pools = [
             Pool(
                 run,
@@ -180,11 +185,14 @@ def _check_models(samplers: Iterable[Sampler], backends: Mapping[str, Sequence[B
 class _Run:
     """The state of one collection: counts, failures, and the ledger of all calls (the lanes' Work)."""
 
-    def __init__(self, store: OutcomeStore, total: int, *, on_progress: OnProgress | None, seed: int) -> None:
+    def __init__(
+        self, store: OutcomeStore, total: int, *, on_progress: OnProgress | None, seed: int, verifier: Verifier | None = None
+    ) -> None:
         self._store = store
         self._total = total
         self._on_progress = on_progress
         self._seed = seed
+        self._verifier = verifier
         self._started = time.perf_counter()
         self._ledger = Ledger()
         self._estimated = self._done = self._failed = 0
@@ -203,7 +211,7 @@ class _Run:
         """Store and count what a call brought."""
         came = len(generation.completions)
         for completion in generation.completions:
-            if not self._store.put(_sample(job, completion, generation.attempt)):
+            if not self._store.put(_sample(job, completion, generation.attempt, self._verifier)):
                 raise StoreError(f"{self._store.path}: samples are not being written: free some disk or fix its permissions, and run again")
         if not self._store.healthy:
             raise StoreError(f"{self._store.path}: the disk does not take samples: free some space or fix its permissions, and run again")
@@ -269,10 +277,12 @@ def _frames(samples: Iterator[Sample]) -> Iterator[pl.DataFrame]:
             return
 
 
-def _sample(job: Job, completion: Completion, attempt: Attempt) -> Sample:
+def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifier | None) -> Sample:
     query, sampler = job.query, job.sampler
     kind = query.kind or "text"
     answer = extract(completion.text, kind)
+    verifier = verifier or verifier_of(query.dataset)
+    graded = completion.text if verifier.reads_reply else answer
     return Sample(
         dataset=query.dataset,
         query_id=query.query_id,
@@ -283,7 +293,7 @@ def _sample(job: Job, completion: Completion, attempt: Attempt) -> Sample:
         temperature=sampler.temperature,
         answer=answer,
         gold=query.reference or "",
-        correct=verifier_of(query.dataset).verify(query.text, answer, query.reference, kind),
+        correct=verifier.verify(query.text, graded, query.reference, kind),
         prompt_tokens=attempt.ledger.prompt,
         completion_tokens=completion.completion_tokens,
         latency_s=attempt.latency_s,

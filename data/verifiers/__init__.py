@@ -5,7 +5,7 @@ from __future__ import annotations
 from rheostat.data.errors import ConfigError
 from rheostat.data.sandbox import Sandbox
 from rheostat.data.verifiers.base import Verifier
-from rheostat.data.verifiers.code import PythonTests
+from rheostat.data.verifiers.code import SANDBOX_OFF, PythonTests
 from rheostat.data.verifiers.comparing import Choice, Exact, Numeric, YesNo
 from rheostat.data.verifiers.gym import GYM_PREFIX, GymReference, ReasoningGym, gym_dataset, gym_reference
 from rheostat.data.verifiers.matching import JsonSchema, Latex, Regex
@@ -29,14 +29,18 @@ VERIFIERS: dict[str, Verifier] = {
 
 
 def verifier(name: str, *, sandbox: Sandbox | None = None) -> Verifier:
-    """The verifier of that name; one that runs code does so in `sandbox`, and not at all without.
+    """The verifier of that name; one that runs code does so in `sandbox`.
 
     Raises:
-        ConfigError: there is none; the message lists those there are.
+        ConfigError: there is none, and the message lists those there are; or it runs code, and there is no sandbox.
     """
     if name not in VERIFIERS:
         raise ConfigError(f"unknown verifier {name!r}: use one of {', '.join(VERIFIERS)}")
-    return PythonTests(sandbox) if name == "python_tests" else VERIFIERS[name]
+    if name != PythonTests.name:
+        return VERIFIERS[name]
+    if sandbox is None:
+        raise ConfigError(SANDBOX_OFF)
+    return PythonTests(sandbox)
 
 
 def verifier_of(dataset: str) -> Verifier:

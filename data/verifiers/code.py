@@ -12,6 +12,7 @@ from rheostat.data.errors import ConfigError, DatasetError
 from rheostat.data.sandbox import Sandbox, Verdict, run_cases, run_tests
 from rheostat.data.schema import AnswerKind
 
+SANDBOX_OFF = "the verifier 'python_tests' runs code of a model, and the sandbox is off: set sandbox.enabled = true in the config"
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
@@ -51,7 +52,7 @@ class PythonTests:
 
     def _verdict(self, code: str, wanted: CodeReference) -> Verdict:
         if self.sandbox is None:
-            raise ConfigError("the verifier 'python_tests' runs code of a model, and the sandbox is off: set sandbox.enabled = true")
+            raise ConfigError(SANDBOX_OFF)
         if wanted.cases:
             return run_cases(self.sandbox, code, wanted.cases)
         return run_tests(self.sandbox, code, wanted.tests, names=wanted.names)

@@ -25,6 +25,9 @@ def collect(
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Store to write and to resume from; STATE/samples.db when left out.")] = None,
     export: Annotated[Path | None, typer.Option(help="Parquet file to write at the end.")] = None,
+    verifier: Annotated[
+        str | None, typer.Option(help="Grades answers: exact, latex, python_tests, ...; what fits the task set when left out.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Samples in flight on each backend.")] = 128,
     config: ConfigFile = CONFIG,
     state: State = STATE,
@@ -39,11 +42,14 @@ def collect(
     """
     from rheostat.data.errors import ConfigError
     from rheostat.data.tasks import load_tasks
+    from rheostat.data.verifiers import verifier as verifier_named
     from rheostat.training import collect as collecting
     from rheostat.training.bulk import BulkBackend
     from rheostat.training.samplers import Sampler
 
-    urls = [(b.model, b.url, b.served_model or b.model) for b in load_config(config, state).backend]
+    loaded = load_config(config, state)
+    grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
+    urls = [(b.model, b.url, b.served_model or b.model) for b in loaded.backend]
     if backend:
         pairs = [item.partition("=") for item in backend]
         if bad := [name for name, equals, url in pairs if not (name and equals and url.startswith("http"))]:
@@ -64,8 +70,9 @@ def collect(
 
         try:
             collected = collecting.collect_now(
-                load_tasks(tasks, n=n, seed=seed), samplers, backends, path, concurrency=concurrency, on_progress=report_progress, seed=seed
-            )
+                load_tasks(tasks, n=n, seed=seed), samplers, backends, path,
+                concurrency=concurrency, on_progress=report_progress, seed=seed, verifier=grader,
+            )  # fmt: skip
         except KeyboardInterrupt:
             typer.echo("stopped: what came is stored; the same command goes on from there", err=True)
             raise typer.Exit(130) from None

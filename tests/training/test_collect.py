@@ -72,6 +72,17 @@ async def test_every_sample_of_every_task_is_stored_and_graded(tmp_path):
     assert {(s.answer, s.gold, s.kind, s.mean_logprob) for s in samples if s.query_id == "q4"} == {("3", "5", "number", -0.1)}
 
 
+async def test_another_verifier_grades_the_answers_and_may_read_whole_replies(tmp_path):
+    class Steps:
+        name, reads_reply = "steps", True
+
+        def verify(self, question, answer, reference, kind):
+            return float("1+2=3" in answer)
+
+    await run(tmp_path / "s.db", [Scripted()], verifier=Steps())
+    assert {s.correct for s in stored(tmp_path / "s.db")} == {1.0}
+
+
 async def test_ledger_of_a_run_is_what_the_backends_generated_failed_calls_included(tmp_path):
     backends = [
         Scripted(lambda request, call: UpstreamError("no", backend="b", retryable=True) if call % 3 == 0 else None) for _ in range(2)

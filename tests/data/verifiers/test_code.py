@@ -5,7 +5,7 @@ import pytest
 from rheostat.data.errors import ConfigError, DatasetError
 from rheostat.data.sandbox import Limits, Sandbox
 from rheostat.data.verifiers import verifier
-from rheostat.data.verifiers.code import CodeReference, code_in, code_reference
+from rheostat.data.verifiers.code import CodeReference, PythonTests, code_in, code_reference
 
 REPLY = "Sure:\n```python\ndef twice(x):\n    return 2 * x\n```\nThat is it."
 
@@ -30,7 +30,9 @@ def test_code_is_right_when_all_its_tests_pass(sandbox: Sandbox, reference: str,
 
 def test_without_a_sandbox_nothing_is_run() -> None:
     with pytest.raises(ConfigError, match=r"sandbox\.enabled"):
-        verifier("python_tests").verify("?", REPLY, "assert twice(1) == 2", "text")
+        verifier("python_tests")
+    with pytest.raises(ConfigError, match=r"sandbox\.enabled"):
+        PythonTests().verify("?", REPLY, "assert twice(1) == 2", "text")
 
 
 @pytest.mark.parametrize("reference", ["", "  \n", '{"tests": ""}', '{"tets": "assert 1"}'])
@@ -51,4 +53,4 @@ def test_the_last_block_is_the_code_and_a_reply_without_one_is_code_as_a_whole()
 
 
 def test_no_reply_is_wrong() -> None:
-    assert verifier("python_tests").verify("?", None, "assert 1", "text") == 0.0
+    assert PythonTests().verify("?", None, "assert 1", "text") == 0.0
