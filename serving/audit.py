@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,6 +21,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     by: str
     details: dict[str, Any] = {}
+
+
+class Audited(Protocol):
+    """Where actions are noted."""
+
+    def write(self, action: str, *, by: str, **details: Any) -> None:
+        """Note an action."""
+        ...
+
+    def last(self) -> list[Entry]:
+        """The last entries, newest first."""
+        ...
 
 
 class Audit:
@@ -48,3 +60,14 @@ class Audit:
     def last(self) -> list[Entry]:
         """The last entries of this process, newest first."""
         return list(reversed(self._last))
+
+
+class NoAudit:
+    """Keeps nothing, where there is no admin."""
+
+    def write(self, action: str, *, by: str, **details: Any) -> None:
+        """Drop it."""
+
+    def last(self) -> list[Entry]:
+        """Nothing."""
+        return []

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,8 +29,10 @@ from rheostat.data.store import OutcomeStore
 from rheostat.policies.catalogue import default_actions
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller, FallbackController
+from rheostat.serving.admin import Listeners, build_admin
 from rheostat.serving.admission import Admission
 from rheostat.serving.app import Services, build_app
+from rheostat.serving.audit import Audit, Audited, NoAudit
 from rheostat.serving.config import Config, load, secret
 from rheostat.serving.config_watch import LIVE, ConfigWatch
 from rheostat.serving.congestion import Congestion
@@ -46,8 +50,10 @@ from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import Cache, FolderSource, Source, Watcher
 from rheostat.serving.request_log import open_log
 from rheostat.serving.sessions import Sessions
+from rheostat.serving.usage import usd_today
 
 FALLBACK_STRATEGY = "cot"
+BACKLOG = 2048  # connections the system holds while the loop is busy; uvicorn's own number
 
 
 def serve(config: Config, *, environ: Environ, path: Path | None = None, on_ready: Callable[[str], None] = print) -> None:
@@ -60,12 +66,13 @@ def serve(config: Config, *, environ: Environ, path: Path | None = None, on_read
         on_ready: told the address once requests are answered.
 
     Raises:
-        ConfigError: a variable named in the config is not set.
+        ConfigError: a variable named in the config is not set, or a port is taken.
         StoreError: another process writes the same store.
     """
     sidecar = Sidecar(config, environ=environ, path=path)
+    sockets = listen(config)
     settings = uvicorn.Config(
-        sidecar.app,
+        sidecar.app if len(sockets) == 1 else sidecar.with_admin(sockets[1].getsockname()[1]),
         host=config.server.host,
         port=config.server.port,
         loop="uvloop",
@@ -76,7 +83,7 @@ def serve(config: Config, *, environ: Environ, path: Path | None = None, on_read
         ws="none",
         timeout_graceful_shutdown=max(1, round(config.server.drain_s)),
     )
-    _Server(settings, on_ready).run()
+    _Server(settings, on_ready).run(sockets=sockets)
 
 
 class Sidecar:
@@ -84,6 +91,8 @@ class Sidecar:
 
     def __init__(self, config: Config, *, environ: Environ, path: Path | None = None) -> None:
         self._config = config
+        self._environ = environ
+        self._audit: Audited = Audit(Path(config.admin.audit)) if config.admin.port is not None else NoAudit()
         self._metrics = Metrics(tiers=frozenset([*config.tier, PASSTHROUGH]))
         self._fleet = Fleet(config, environ=environ, metrics=self._metrics)
         self._congestion = Congestion(weight=config.congestion.weight, full_queue=config.congestion.full_queue)
@@ -131,6 +140,15 @@ class Sidecar:
         app = build_app(self.services, lifespan=self.lifespan)
         return Edge(app, admission=admission, log=self._log, body_timeout_s=server.body_timeout_s)
 
+    def with_admin(self, port: int) -> Listeners:
+        """The application, and the admin's behind that port."""
+        admin = self._config.admin
+        reload = None if self._config_watch is None else self._config_watch.look_soon
+        token = secret(admin.token_env, self._environ)
+        return Listeners(
+            self.app, build_admin(self.services, audit=self._audit, reload=reload, host=admin.host, token=token), admin_port=port
+        )
+
     @property
     def bounds(self) -> Bounds:
         """What a connection may do while it is not being served."""
@@ -149,6 +167,8 @@ class Sidecar:
             await self._watcher.start()
         if self._config_watch is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._config_watch.look_soon)
+        if any(principal.allowance.usd.cap < math.inf for principal in self.services.keys.principals()):
+            self.services.keys.spent_before(await asyncio.to_thread(usd_today, self._store))
         watches = [watch for watch in (self._watcher, self._config_watch) if watch is not None]
         tasks = [asyncio.create_task(loop.run()) for loop in (self._prober, self._log, *watches)]
         try:
@@ -178,6 +198,7 @@ class Sidecar:
         self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)
         self._decider.fall_back_to(FallbackController(fallback_actions(changed)))
         self.services.apply(changed)
+        self._audit.write("config_applied", by="the configuration file", keys=[key.name for key in changed.key])
 
     def status(self) -> dict[str, Any]:
         """What /readyz shows; the store's gauges are set on the way."""
@@ -211,6 +232,26 @@ class Sidecar:
     def _controller(self, bundle: Bundle) -> Controller:
         explore = self._config.explore
         return Controller(bundle, prices=self._config.prices, epsilon=explore.epsilon, seed=explore.seed)
+
+
+def listen(config: Config) -> list[socket.socket]:
+    """The sockets of the sidecar and, where one is configured, of its admin listener.
+
+    Raises:
+        ConfigError: an address cannot be bound.
+    """
+    wanted = [("server", config.server.host, config.server.port)]
+    if config.admin.port is not None:
+        wanted.append(("admin", config.admin.host, config.admin.port))
+    return [_bound(*each) for each in wanted]
+
+
+def _bound(section: str, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"config: {section}: cannot listen on {host} port {port}: {error.strerror or error}: choose another") from error
 
 
 def build_source(config: Config, *, environ: Environ) -> Source | None:
