@@ -116,12 +116,20 @@ class _Search:
         paths = await self._stepper.expand(wishes)
         if first:
             paths = [replace(path, subtree=at // self._plan.shape.expand) for at, path in enumerate(paths)]
-        children = await self._scores.given(paths)
+        children = await self._scores.given(self._different(paths))
         self._mark(children)
         self.kept = MODES[self._plan.mode]([*self.kept.ended, *children], self._plan.shape)
         going_on = {wish.path.node for wish in self.kept.wishes}
         self._open = [child for child in children if child.path.node in going_on]
         self._mark_fate(children)
+
+    def _different(self, paths: Sequence[Path]) -> list[Path]:
+        """The first of every text in a subtree: a step drawn twice would take the place of another."""
+        seen: dict[tuple[int, str], Path] = {}
+        for path in paths:
+            if seen.setdefault((path.subtree if self._plan.mode == "dvts" else 0, path.text), path) is not path:
+                self._stepper.tree.mark(path.node, state="dropped")
+        return list(seen.values())
 
     def evidence(self, *, end: str = "") -> Evidence:
         """The paths that stay; at the end those that were cut off are read too."""

@@ -37,10 +37,16 @@ async def test_the_tree_and_the_raw_scores_of_the_steps_are_in_the_evidence():
     steps = result.evidence.steps
     assert all(step.parent < step.index for step in steps)
     assert {step.state for step in steps} <= {"kept", "dropped", "ended"}
-    assert all(step.score is not None for step in steps)
+    assert all(step.score is not None for step in steps if step.state != "dropped")
     chain = result.candidate
     assert len(chain.step_scores) == PROCESS.depth + 1
     assert chain.step_scores[-1] == chain.score
+
+
+async def test_a_step_drawn_twice_takes_one_place():
+    (result,) = await solve("m/beam(width=4,expand=8,depth=1)@2000", Process(depth=1, branch=2), n=1)
+    texts = [each.text for each in result.evidence.candidates]
+    assert len(texts) == len(set(texts)) == 2
 
 
 @settings(max_examples=40, deadline=None)
