@@ -192,9 +192,39 @@ def _segment_frame(frame: pl.DataFrame, where: str) -> pl.DataFrame:
     if missing:
         raise DatasetError(f"{where}: missing columns {', '.join(missing)}: this is no segment of outcomes")
     try:
-        return frame.select(pl.col(name).cast(getattr(pl, dtype)) for name, dtype in _dtypes().items())
+        typed = frame.select(pl.col(name).cast(getattr(pl, dtype)) for name, dtype in _dtypes().items())
     except pl.exceptions.PolarsError as error:
         raise DatasetError(f"{where}: a column has another type ({error}): export the segment again") from error
+    return checked_rows(typed, where)
+
+
+def checked_rows(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """The same rows, once every propensity and reward is a probability and no decision has two accounts.
+
+    The same row may come twice, as segments that were shipped again do. Rows are numbered from 0 in messages.
+
+    Raises:
+        DatasetError: names the row, the column and the reason.
+    """
+    import polars as pl
+
+    decided = (pl.col("kind") == "outcome") & pl.col("action").is_not_null()
+    likely = ((pl.col("propensity") > 0) & (pl.col("propensity") <= 1)).fill_null(False)
+    checks = {
+        "propensity": (decided & ~likely, "must be in (0, 1]"),
+        "reward": (~pl.col("reward").is_between(0, 1), "must be in [0, 1], or null where it is not known"),
+    }
+    for name, (bad, reason) in checks.items():
+        rows = frame.with_row_index("row").filter(bad)
+        if len(rows):
+            raise DatasetError(f"{where} row {rows['row'][0]}: {name} is {rows[name][0]!r}, {reason}: correct or drop the row")
+    accounts = frame.filter(decided).unique(["decision_id", "action", "propensity", "status", "reward"])
+    twice = accounts.filter(pl.col("decision_id").is_duplicated())
+    if len(twice):
+        name = twice["decision_id"][0]
+        row = frame.with_row_index("row").filter(decided & (pl.col("decision_id") == name))["row"][-1]
+        raise DatasetError(f"{where} row {row}: decision_id {name!r} comes twice, and the rows disagree: keep the true one")
+    return frame
 
 
 def _records(frame: pl.DataFrame, where: str) -> Iterator[Record]:

@@ -2,25 +2,28 @@
 
 The router is fitted on queries that are in neither part, a few times anew; given that fit each policy is a fixed
 function, and calibration and test queries are exchangeable, which is all the guarantee asks for. So splits are cheap and
-the check exact. Questions with the same text stay on one side.
+the check exact. Questions with the same text stay on one side. Segments of the table are promised and checked one by one,
+each with a multiplier of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.router.base import Array, Encoder
 from rheostat.router.rules import choose_rows, multiplier_grid
 from rheostat.training.fit import CANDIDATES, MIN_QUERIES, Progress, check_table, fit_predictor, quiet, training_set
-from rheostat.training.guarantee import is_binary, p_values, walk
+from rheostat.training.guarantee import Certificate, certify, is_binary, least_queries, p_values, walk
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.split import Split, positions
@@ -31,6 +34,14 @@ PLATT_SHARE = 0.1
 CALIBRATION_SHARE = 0.2  # of the queries that were not trained on; the rest is test, large so that its own noise is small
 GRID_SIZE = 400
 LEARNER = "logistic+lightgbm"
+
+# What a table can be segmented by, and the segment of each of its queries.
+SEGMENTS: dict[str, Callable[[OutcomeTable], Sequence[str]]] = {
+    "dataset": lambda table: table.datasets,
+    "kind": lambda table: [infer_kind(text) for text in table.texts],
+    "level": lambda table: [str(level) for level in table.levels],
+    "none": lambda _: (),
+}
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +57,10 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         cost_ratio_vs_plugin: mean cost over that of the plug-in, where both found a policy.
         infeasible_rate: share of splits where nothing could be promised.
         attainable: mean accuracy of the dearest policy.
+        certificate: what all queries outside the first fit promise together.
+        segments: the same for each segment by itself.
+        too_small: segments whose share of calibration queries could not prove the target if every answer were right, with
+            their number of queries.
     """
 
     target: float
@@ -64,6 +79,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     cost_ratio_vs_plugin: float | None
     infeasible_rate: float
     attainable: float
+    certificate: Certificate
+    segments: dict[str, Check] = {}
+    too_small: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +91,28 @@ class Pool:
     Attributes:
         reward, cost: (n, L).
         group: (n,) number of the query's text.
+        row: (n,) number of the query in the table.
     """
 
     reward: Array
     cost: Array
     group: npt.NDArray[np.intp]
+    row: npt.NDArray[np.intp]
+
+    def only(self, rows: npt.NDArray[np.intp]) -> Pool:
+        """The queries among these rows of the table."""
+        inside = np.isin(self.row, rows)
+        group = np.unique(self.group[inside], return_inverse=True)[1]
+        return Pool(self.reward[inside], self.cost[inside], group, self.row[inside])
+
+
+class Promise(NamedTuple):
+    """What is promised: an accuracy, the chance allowed of promising too much, and on how many splits."""
+
+    target: float
+    delta: float
+    splits: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +135,7 @@ def check_guarantee(
     delta: float = 0.1,
     splits: int = 200,
     prices: Mapping[str, Price] | None = None,
+    segments: Sequence[str] = (),
     seed: int = 0,
     n_fits: int = N_FITS,
     on_progress: Progress = quiet,
@@ -113,6 +149,7 @@ def check_guarantee(
         delta: chance allowed of promising too much.
         splits: how many, shared out evenly among the fits.
         prices: by model; tokens cost 1 USD per million without.
+        segments: the name of each query's segment; none to check only the whole.
         seed: of fits and splits.
         n_fits: routers fitted, each on other queries.
         on_progress: told the step and the share done.
@@ -120,23 +157,82 @@ def check_guarantee(
     Raises:
         DatasetError: the table cannot be learned from, or target or delta is outside (0, 1).
     """
-    for name, value in (("target", target), ("delta", delta)):
-        if not 0 < value < 1:
-            raise DatasetError(f"{name} is {value:g}: it must lie between 0 and 1, ends excluded")
+    _check_levels(target, delta)
+    pools = fit_pools(table, encoder, prices=prices or {}, seed=seed, n_fits=n_fits, on_progress=on_progress)
+    on_progress("promise", 0.9)
+    check = check_pools(pools, Promise(target, delta, splits, seed), n=len(table), segments=segments)
+    on_progress("done", 1.0)
+    return check
+
+
+def fit_pools(
+    table: OutcomeTable,
+    encoder: Encoder,
+    *,
+    prices: Mapping[str, Price],
+    seed: int = 0,
+    n_fits: int = N_FITS,
+    on_progress: Progress = quiet,
+) -> list[Pool]:
+    """Routers fitted on some of a table's queries, and what their policies give on the others; see `check_guarantee`."""
     check_table(table)
     on_progress("embed", 0.0)
     data = training_set(table, encoder)
-    binary = is_binary(table.reward)
-    promises, dearest = [], []
+    pools = []
     for number in range(n_fits):
-        on_progress(f"fit {number + 1} of {n_fits}", 0.1 + 0.9 * number / n_fits)
-        pool = fitted_pool(data, prices or {}, seed=seed * n_fits + number)
-        share = len(range(number, splits, n_fits))
-        promises.append(promised(pool, target, delta, splits=share, binary=binary, seed=seed * n_fits + number))
-        dearest.append(float(pool.reward[:, -1].mean()))
-    on_progress("done", 1.0)
-    joined = Promises(*(np.concatenate([getattr(p, name) for p in promises]) for name in Promises.__slots__))
-    return _summary(joined, target, delta, n_fits, len(table), float(np.mean(dearest)))
+        on_progress(f"fit {number + 1} of {n_fits}", 0.1 + 0.8 * number / n_fits)
+        pools.append(fitted_pool(data, prices, seed=seed * n_fits + number))
+    return pools
+
+
+def check_pools(pools: Sequence[Pool], promise: Promise, *, n: int, segments: Sequence[str] = ()) -> Check:
+    """Hold a promise against the queries of some pools, whole and by segment.
+
+    Args:
+        pools: of one table.
+        promise: what is promised.
+        n: queries of the table.
+        segments: the name of each query's segment; none to check only the whole.
+
+    Raises:
+        DatasetError: target or delta is outside (0, 1).
+    """
+    _check_levels(promise.target, promise.delta)
+    whole = _checked(pools, np.arange(n), promise)
+    parts, too_small = _by_segment(pools, np.array(segments), promise)
+    return msgspec.structs.replace(whole, segments=parts, too_small=too_small)
+
+
+def _check_levels(target: float, delta: float) -> None:
+    for name, value in (("target", target), ("delta", delta)):
+        if not 0 < value < 1:
+            raise DatasetError(f"{name} is {value:g}: it must lie between 0 and 1, ends excluded")
+
+
+def _by_segment(pools: Sequence[Pool], names: npt.NDArray[np.str_], promise: Promise) -> tuple[dict[str, Check], dict[str, int]]:
+    """The check of each segment, and the sizes of those too small for one."""
+    checks, too_small = {}, {}
+    needed = least_queries(promise.target, promise.delta)
+    for name in sorted(set(names.tolist())):
+        rows = np.flatnonzero(names == name)
+        smallest = min(len(np.unique(pool.only(rows).group)) for pool in pools)
+        if round(CALIBRATION_SHARE * smallest) < needed:
+            too_small[name] = len(rows)
+        else:
+            checks[name] = _checked(pools, rows, promise)
+    return checks, too_small
+
+
+def _checked(pools: Sequence[Pool], rows: npt.NDArray[np.intp], promise: Promise) -> Check:
+    """Promises on some rows of the table, the splits shared out among the pools."""
+    made, kept = [], [pool.only(rows) for pool in pools]
+    for number, pool in enumerate(kept):
+        share, seed = len(range(number, promise.splits, len(pools))), promise.seed * len(pools) + number
+        made.append(promised(pool, promise.target, promise.delta, splits=share, binary=is_binary(pool.reward), seed=seed))
+    joined = Promises(*(np.concatenate([getattr(each, name) for each in made]) for name in Promises.__slots__))
+    attainable = float(np.mean([pool.reward[:, -1].mean() for pool in kept]))
+    certificate = certify(kept[0].reward, target=promise.target, delta=promise.delta)
+    return _summary(joined, promise, certificate, fits=len(pools), n=len(rows), attainable=attainable)
 
 
 def fitted_pool(data: TrainingSet, prices: Mapping[str, Price], *, seed: int) -> Pool:
@@ -160,7 +256,7 @@ def fitted_pool(data: TrainingSet, prices: Mapping[str, Price], *, seed: int) ->
     picks = np.stack([choose_rows(p, price[rest], multiplier) for multiplier in grid], axis=1)
     truth = table.rows(rest)
     groups = np.unique(np.round(place[rest], 12), return_inverse=True)[1]
-    return Pool(np.take_along_axis(truth.reward, picks, 1), np.take_along_axis(truth.cost_usd(prices), picks, 1), groups)
+    return Pool(np.take_along_axis(truth.reward, picks, 1), np.take_along_axis(truth.cost_usd(prices), picks, 1), groups, rest)
 
 
 def promised(pool: Pool, target: float, delta: float, *, splits: int, binary: bool, seed: int) -> Promises:
@@ -198,7 +294,8 @@ def allowed_miss_rate(delta: float, *, n_calibration: float, n_test: float, spli
     return rate + 2 * math.sqrt(rate * (1 - rate) / splits)
 
 
-def _summary(promises: Promises, target: float, delta: float, fits: int, n: int, attainable: float) -> Check:
+def _summary(promises: Promises, promise: Promise, certificate: Certificate, *, fits: int, n: int, attainable: float) -> Check:
+    target, delta = promise.target, promise.delta
     found = ~np.isnan(promises.accuracy)
     both = found & ~np.isnan(promises.plugin_accuracy)
     splits, n_calibration, n_test = len(found), float(promises.n_calibration.mean()), float(promises.n_test.mean())
@@ -221,6 +318,7 @@ def _summary(promises: Promises, target: float, delta: float, fits: int, n: int,
         cost_ratio_vs_plugin=ratio,
         infeasible_rate=float((~found).mean()),
         attainable=attainable,
+        certificate=certificate,
     )
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
+from rheostat.data.segment_files import checked_rows
 from rheostat.router.base import Array, Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import sigmoid
+from rheostat.router.controller import FORCED
+from rheostat.router.guard import distances
 from rheostat.router.rules import MultiplierPath, choose_rows
 from rheostat.training.evaluate import judge
 from rheostat.training.fit import training_set
@@ -27,9 +31,10 @@ N_FOLDS = 3
 
 @dataclass(frozen=True, slots=True)
 class LiveLog:
-    """Rewarded live rows over a bundle's actions, and how many rows were left out and why."""
+    """Rewarded live rows over a bundle's actions, the tier of each, and how many rows were left out and why."""
 
     table: OutcomeTable
+    tiers: tuple[str, ...]
     counts: dict[str, int]
 
 
@@ -37,22 +42,39 @@ def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
     """The rows whose action the bundle knows.
 
     Raises:
-        DatasetError: a file does not fit, or no row can be used; says why.
+        DatasetError: a file does not fit, no row can be used, or the rows tell nothing apart; says why.
         StoreError: a store cannot be read.
     """
-    frame = live_rows(paths)
+    frame = checked_rows(live_rows(paths), ", ".join(map(str, paths)))
+    # What a client forced says nothing about what a router would have been allowed to choose.
+    forced = frame["rule"] == FORCED
+    frame = frame.filter(~forced.fill_null(False))
     # An unclipped weight is 1 / propensity: clipping would hide what the estimators have to weigh.
     table, counts = live_table(frame, [str(action) for action in bundle.actions], max_weight=np.inf)
+    counts |= {"forced by the client": int(forced.sum())} if forced.any() else {}
     if not len(table):
         why = ", ".join(f"{count} {fate}" for fate, count in counts.items()) or "the log is empty"
-        raise DatasetError(f"no live row can be used ({why}): rewards and prompt texts are needed, and actions that the bundle knows")
-    return LiveLog(table, counts)
+        raise DatasetError(
+            f'no live row can be used ({why}): rewards are needed, texts (store_prompts = "full"), and actions that the bundle knows'
+        )
+    _check_informative(table)
+    tiers = dict(frame.filter(frame["tier"].is_not_null()).select("decision_id", "tier").iter_rows())
+    return LiveLog(table, tuple(tiers[name] for name in table.query_ids), counts)
+
+
+def _check_informative(table: OutcomeTable) -> None:
+    """Refuse a log that no interval could be drawn from."""
+    if len(set(table.texts)) < 2:
+        raise DatasetError(f"all {len(table)} usable rows ask the same question: queries are what is resampled, log different ones")
+    rewards = table.reward[table.weight > 0]
+    if rewards.min() == rewards.max():
+        raise DatasetError(f"reward is {rewards[0]:g} in all {len(table)} usable rows: nothing tells actions apart, check how it is given")
 
 
 def logged_bandit(
     log: LiveLog, bundle: Bundle, *, target: float, prices: Mapping[str, Price], encoder: Encoder | None = None
 ) -> LoggedBandit:
-    """The log against what the bundle would choose under the `average` rule without exploring.
+    """The log against what the bundle would choose under the `average` rule and its guard, without exploring.
 
     Args:
         log: rows over the bundle's actions.
@@ -62,11 +84,8 @@ def logged_bandit(
         encoder: the bundle's where it is loaded already.
     """
     table = log.table
-    judged = judge(bundle, table, prices, encoder=encoder)
-    held = bundle.held_out
-    cost = OutcomeTable.cost_usd(_held_table(table, bundle), prices)
-    multiplier, _ = MultiplierPath.of(held.p_correct, cost, held.reward).for_target(target)
-    picks = choose_rows(judged.p_correct, judged.cost_usd, multiplier)
+    multiplier, _ = held_out_path(bundle, table.actions, prices).for_target(target)
+    picks = picks_of(bundle, table, prices, [multiplier], encoder=encoder)[:, 0]
     taken = table.weight.argmax(axis=1)
     rows = np.arange(len(table))
     return LoggedBandit(
@@ -76,6 +95,23 @@ def logged_bandit(
         p_eval=np.eye(len(table.actions))[picks],
         query=np.unique(table.texts, return_inverse=True)[1].reshape(-1),
     )
+
+
+def picks_of(
+    bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], multipliers: Iterable[float], *, encoder: Encoder | None = None
+) -> npt.NDArray[np.intp]:
+    """(n, L) the action a bundle takes on each query at each of L multipliers; the guard's far from what it was trained on."""
+    encoder = encoder or bundle.encoder
+    judged = judge(bundle, table, prices, encoder=encoder)
+    far = distances(bundle.guard.support, encoder.encode(list(table.texts))) > bundle.guard.limit
+    picks = np.stack([choose_rows(judged.p_correct, judged.cost_usd, multiplier) for multiplier in multipliers], axis=1)
+    return np.where(far[:, None], bundle.guard.action, picks)
+
+
+def held_out_path(bundle: Bundle, actions: tuple[str, ...], prices: Mapping[str, Price]) -> MultiplierPath:
+    """What each multiplier gave on the queries the bundle keeps, at today's prices."""
+    held = bundle.held_out
+    return MultiplierPath.of(held.p_correct, _held_out_table(bundle, actions).cost_usd(prices), held.reward)
 
 
 def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) -> Array:
@@ -92,7 +128,7 @@ def _fitted(data: TrainingSet, rest: np.ndarray, part: np.ndarray, seed: int) ->
     return sigmoid(fit_logistic(data.rows(rest), seed).logits(data.features[part]))
 
 
-def _held_table(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
+def _held_out_table(bundle: Bundle, actions: tuple[str, ...]) -> OutcomeTable:
     """The bundle's held-out queries as a table, for their costs."""
     held, n = bundle.held_out, len(bundle.held_out.reward)
     ones = np.ones_like(held.reward)
@@ -101,7 +137,7 @@ def _held_table(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
         texts=("",) * n,
         datasets=("",) * n,
         levels=(0,) * n,
-        actions=table.actions,
+        actions=actions,
         reward=held.reward,
         tokens=held.tokens,
         prompt_tokens=held.prompt_tokens,

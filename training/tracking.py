@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import math
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rheostat.data.errors import RegistryError
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 HEALTH_TIMEOUT_S = 3.0
+REPORTS = "rheostat/reports"
+REPORT_FILE = "report.json"
+_MOST_METRICS = 1000  # in one call
+_NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
 _SQLITE = "sqlite:///"
 
 
@@ -92,3 +100,41 @@ def _end_run(client: MlflowClient, run_id: str, status: str) -> None:
     """MLflow prints links to standard output here, which belongs to the command that is running."""
     with contextlib.redirect_stdout(io.StringIO()):
         client.set_terminated(run_id, status)
+
+
+def log_report(uri: str, command: str, report: object, *, params: Mapping[str, object], digests: Mapping[str, str]) -> str:
+    """Log what a command found as a run of `rheostat/reports`.
+
+    Args:
+        uri: where.
+        command: names the run.
+        report: anything JSON can hold; it becomes the artifact `report.json` and its numbers, lists aside, metrics.
+        params: what the command was told.
+        digests: sha256 of its inputs, by name.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        RegistryError: MLflow is away or refuses.
+    """
+    from mlflow.entities import Metric, Param
+
+    plain = msgspec.to_builtins(report)
+    metrics = [Metric(name, value, 0, 0) for name, value in numbers(plain).items()]
+    tags = {"rheostat.command": command, **{f"sha256.{name}": digest for name, digest in digests.items()}}
+    with mlflow_client(uri) as client, logged_run(client, experiment_id(client, REPORTS), tags=tags, name=command) as run_id:
+        client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        for start in range(0, len(metrics), _MOST_METRICS):
+            client.log_batch(run_id, metrics=metrics[start : start + _MOST_METRICS])
+        client.log_text(run_id, msgspec.json.format(msgspec.json.encode(plain), indent=1).decode(), REPORT_FILE)
+    return run_id
+
+
+def numbers(value: Any, name: str = "") -> dict[str, float]:
+    """The finite numbers of nested mappings, named by their path in characters that MLflow allows."""
+    if isinstance(value, Mapping):
+        return {path: number for key, each in value.items() for path, number in numbers(each, f"{name}/{key}").items()}
+    if isinstance(value, int | float) and math.isfinite(value):
+        return {_NOT_IN_NAMES.sub("_", name.removeprefix("/")): float(value)}
+    return {}

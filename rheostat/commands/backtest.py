@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Seed, State, progress, show
+from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
 
 if TYPE_CHECKING:
     from rheostat.training.backtest import BacktestReport
 
 
 def backtest(
+    context: typer.Context,
     table: Annotated[Path, typer.Argument(help="Parquet log of outcomes: one row an answer.")],
     prices: Annotated[
         Path | None, typer.Option(help="JSON of USD per million tokens by model, or by table and model; tokens are counted without.")
@@ -22,6 +23,7 @@ def backtest(
     models: Annotated[str, typer.Option(help="Models to choose from, separated by commas; all when left out.")] = "",
     encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
     state: State = STATE,
+    mlflow: Mlflow = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -44,6 +46,7 @@ def backtest(
         embeddings = embed(texts, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
         report = run(logged, embeddings, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
     _show(report, json)
+    track(context, mlflow, report, table)
 
 
 def _show(report: BacktestReport, json: Path | None) -> None:

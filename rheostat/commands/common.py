@@ -20,6 +20,11 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow: http://HOST:PORT or sqlite:///FILE; the config's, else one in the state folder, when left out.")
 ]
 
+Mlflow = Annotated[
+    str | None,
+    typer.Option("--mlflow", "--tracking", help="Log the result as a run here: http://HOST:PORT or sqlite:///FILE; nowhere when left out."),
+]
+
 PIPED_WIDTH = 140  # a file or a log has no width of its own
 STATE = Path(".rheostat")
 CONFIG = Path("rheostat.toml")
@@ -70,6 +75,24 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
             bar.update(task, completed=min(share, 1.0), step=step[:60])
 
         yield advance
+
+
+def track(context: typer.Context, uri: str | None, report: object, *inputs: Path) -> None:
+    """Log what a command found to MLflow, where one is named. That MLflow is away is said, and fails nothing."""
+    if uri is None:
+        return
+    from rheostat.data.errors import RegistryError
+    from rheostat.training.tables import digest_file
+    from rheostat.training.tracking import log_report
+
+    params = {name: value for name, value in context.params.items() if name not in ("mlflow", "json") and value is not None}
+    digests = {path.name: digest_file(path) for path in inputs if path.is_file()}
+    try:
+        run_id = log_report(uri, context.info_name or "", report, params=params, digests=digests)
+    except RegistryError as error:
+        typer.echo(f"not logged: {error}", err=True)
+    else:
+        typer.echo(f"logged to {uri} as run {run_id}", err=True)
 
 
 def load_config(path: Path, state: Path) -> Config:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Seed, State, progress, show
+from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
 
 if TYPE_CHECKING:
     from rheostat.data.ledger import Price
+    from rheostat.training.guarantee_check import Check
+    from rheostat.training.guarantee_live import LiveGuarantee
+    from rheostat.training.outcomes import OutcomeTable
 
 Encoder = Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
@@ -18,47 +21,108 @@ Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")
 
 
 def guarantee(
-    table: Annotated[Path, typer.Argument(help="Outcome log (Parquet) with every model x strategy on every query.")],
+    context: typer.Context,
+    table: Annotated[
+        Path, typer.Argument(help="Outcome log (Parquet) with every model x strategy on every query; with --policy, a live log.")
+    ],
     target: Annotated[float, typer.Option(help="Accuracy to promise.")],
     delta: Annotated[float, typer.Option(help="Chance allowed of promising too much.")] = 0.1,
     splits: Annotated[int, typer.Option(min=4, help="Splits into calibration and test queries.")] = 200,
+    segment: Annotated[
+        str, typer.Option(help="Also promise for each dataset, kind (of answer) or level by itself; none for the whole only.")
+    ] = "dataset",
+    policy: Annotated[
+        Path | None, typer.Option(help="Bundle to promise for, from a live log (store or segment) that is newer than the bundle.")
+    ] = None,
     prices: Prices = None,
     model: Some = None,
     strategy: Some = None,
     encoder: Encoder = "static",
     state: State = STATE,
+    mlflow: Mlflow = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
     """Promise an accuracy on many splits of a log, and count how often the test queries break the promise.
 
+    With --policy: what a live log allows to promise about that bundle, by importance weights.
+
     Example: rheostat guarantee log.parquet --target 0.8 --delta 0.1 --splits 200
     """
-    from rheostat.data.samples import read_samples
+    if policy is not None:
+        found: object = _guarantee_live(table, policy, target, delta, prices=prices, json=json)
+    else:
+        from rheostat.data.samples import read_samples
+        from rheostat.training.logged import arms, chosen
+
+        wide = arms(chosen(read_samples(table), models=model or (), strategies=strategy or ())).table
+        options = {"target": target, "delta": delta, "splits": splits, "prices": _prices(prices, table), "seed": seed}
+        found = _guarantee_check(wide, segment, encoder, state, options, json)
+    track(context, mlflow, found, table)
+
+
+def _guarantee_check(table: OutcomeTable, segment: str, encoder: str, state: Path, options: dict[str, Any], json: Path | None) -> Check:
+    from rheostat.data.errors import DatasetError
     from rheostat.router.encoder import load_encoder
-    from rheostat.training.guarantee_check import check_guarantee
-    from rheostat.training.wide import wide_table
+    from rheostat.training.guarantee_check import SEGMENTS, check_guarantee
+
+    if segment not in SEGMENTS:
+        raise DatasetError(f"no segments by {segment!r}: known are {', '.join(SEGMENTS)}")
+    with progress("guarantee") as advance:
+        weights = load_encoder(encoder, cache_folder=state / "encoders")
+        check = check_guarantee(table, weights, segments=SEGMENTS[segment](table), on_progress=advance, **options)
+    _show_check(check, json)
+    return check
+
+
+def _show_check(check: Check, json: Path | None) -> None:
+    named = [("everything", check), *check.segments.items()]
+    rows = [
+        [
+            name,
+            each.n_calibration,
+            f"{each.miss_rate:.3f} (at most {each.miss_rate_allowed:.3f})",
+            f"{each.plugin_miss_rate:.3f}",
+            f"{_signed(each.excess)} (at most {each.excess_allowed:.4f})",
+            "-" if each.cost_ratio_vs_plugin is None else f"{each.cost_ratio_vs_plugin:.3f}",
+            f"{each.infeasible_rate:.3f}",
+            f"{each.attainable:.3f}",
+        ]
+        for name, each in named
+    ]
+    title = f"accuracy {check.target:g} promised at {1 - check.delta:.0%}: {check.splits} splits"
+    if check.too_small:
+        title += f"; too few queries to promise for {', '.join(f'{name} ({n})' for name, n in check.too_small.items())}"
+    columns = ["segment", "queries", "promises broken", "by the plug-in", "accuracy above target", "cost over plug-in", "infeasible"]
+    show(title, [*columns, "attainable"], rows, json=json, value=check)
+
+
+def _guarantee_live(log: Path, policy: Path, target: float, delta: float, *, prices: Path | None, json: Path | None) -> LiveGuarantee:
+    from rheostat.router.bundle import Bundle
+    from rheostat.training.guarantee_live import certify_live
+    from rheostat.training.ope_log import read_live
 
     with progress("guarantee") as advance:
         advance("read", 0.0)
-        wide = wide_table(read_samples(table), models=model or (), strategies=strategy or ())
-        weights = load_encoder(encoder, cache_folder=state / "encoders")
-        check = check_guarantee(
-            wide, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), seed=seed, on_progress=advance
-        )
-    rows = [
-        ["promises broken", f"{check.miss_rate:.3f}", f"at most {check.miss_rate_allowed:.3f}"],
-        ["of the plug-in threshold", f"{check.plugin_miss_rate:.3f}", ""],
-        ["mean accuracy above the target", _signed(check.excess), f"at most {check.excess_allowed:.4f}"],
-        ["cost over the plug-in's", "-" if check.cost_ratio_vs_plugin is None else f"{check.cost_ratio_vs_plugin:.3f}", ""],
-        ["infeasible splits", f"{check.infeasible_rate:.3f}", f"attainable {check.attainable:.3f}"],
-    ]
-    title = f"accuracy {target:g} promised at {1 - delta:.0%}: {check.splits} splits, {check.n_calibration} calibration queries each"
-    show(title, ["what", "measured", "reference"], rows, json=json, value=check)
+        bundle = Bundle.load(policy)
+        live = read_live([log], bundle)
+        advance("promise", 0.4)
+        found = certify_live(live, bundle, prices=_prices(prices, log), target=target, delta=delta)
+    rows = [_promise_row(name, each) for name, each in [("all traffic", found), *found.tiers.items()]]
+    title = f"accuracy {target:g} at {1 - delta:.0%}, rewards weighted by up to {1 / found.smallest_propensity:.3g}"
+    show(title, ["traffic", "rows", "verdict", "accuracy", "at least", "multiplier (USD)"], rows, json=json, value=found)
+    return found
+
+
+def _promise_row(name: str, found: LiveGuarantee) -> list[object]:
+    certificate = found.certificate
+    verdict = "promised" if certificate.feasible else "infeasible; the most accurate policy"
+    multiplier = "-" if found.multiplier_usd is None else f"{found.multiplier_usd:.3g}"
+    return [name, found.rows, verdict, f"{certificate.accuracy:.4f}", f"{certificate.low:.4f}", multiplier]
 
 
 def _prices(path: Path | None, table: Path) -> dict[str, Price]:
-    from rheostat.training.wide import read_prices
+    from rheostat.training.logged import read_prices
 
     return read_prices(path, table.stem) if path else {}
 
@@ -68,10 +132,12 @@ def _signed(value: float | None) -> str:
 
 
 def backtest_stopping(
+    context: typer.Context,
     table: Annotated[Path, typer.Argument(help="Multi-sample log (Parquet): several answers of one model to one question.")],
     k: Annotated[int, typer.Option("--k", min=2, help="The most samples a rule may draw; questions with fewer are left out.")] = 16,
     encoder: Encoder = "static",
     state: State = STATE,
+    mlflow: Mlflow = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -98,14 +164,17 @@ def backtest_stopping(
         f"{report.n_items} held-out items; {reference.rule} is right {reference.accuracy:.4f} of the time; priors from the {report.prior}"
     )
     show(title, ["rule", f"samples for {reference.rule}", "best accuracy (95%)", "its samples", "at"], rows, json=json, value=report)
+    track(context, mlflow, report, table)
 
 
 def ope(
+    context: typer.Context,
     logs: Annotated[list[Path], typer.Argument(help="Stores (SQLite) and segments (Parquet) of live traffic.")],
     policy: Annotated[Path, typer.Option(help="Folder of the bundle to evaluate.")],
     target: Annotated[float, typer.Option(help="Accuracy the bundle is asked for.")] = 0.9,
     min_ess: Annotated[float, typer.Option(help="Effective sample size below which nothing is estimated.")] = 50.0,
     prices: Prices = None,
+    mlflow: Mlflow = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -131,6 +200,7 @@ def ope(
     seen = found.diagnostics
     title = f"{seen.n} rows, effective {seen.ess:.1f}, overlap {seen.overlap:.3f}, largest weight {seen.max_weight:.1f}"
     show(title, ["estimator", "value", "95% bootstrap", "95% Bernstein"], rows, json=json, value=found)
+    track(context, mlflow, found, *logs)
     if found.refused:
         typer.echo(f"refused: {found.refused}", err=True)
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rheostat.data.errors import DatasetError
-from rheostat.training.guarantee_check import Pool, allowed_miss_rate, check_guarantee, promised
+from rheostat.training.guarantee_check import SEGMENTS, Pool, allowed_miss_rate, check_guarantee, promised
 from tests.training.fitting import PRICES, WordEncoder, simulated_table
 
 TARGET = 0.5
@@ -17,13 +17,14 @@ TARGET = 0.5
 
 @functools.cache
 def check(target: float = TARGET):
-    return check_guarantee(simulated_table(), WordEncoder(), target=target, prices=PRICES, splits=60, n_fits=2)
+    table = simulated_table()
+    return check_guarantee(table, WordEncoder(), target=target, prices=PRICES, segments=table.datasets, splits=60, n_fits=2)
 
 
 def pool(n: int = 3000, seed: int = 0) -> Pool:
     rng = np.random.default_rng(seed)
     truth = np.linspace(0.5, 0.9, 80)
-    return Pool((rng.random((n, 1)) < truth).astype(float), np.tile(truth, (n, 1)), np.arange(n))
+    return Pool((rng.random((n, 1)) < truth).astype(float), np.tile(truth, (n, 1)), np.arange(n), np.arange(n))
 
 
 def test_promises_hold_without_waste_and_the_plug_in_does_not_hold():
@@ -42,7 +43,7 @@ def test_an_endless_test_leaves_delta_and_chance():
 
 def test_equal_texts_stay_on_one_side():
     twins = pool(400)
-    twins = Pool(twins.reward, twins.cost, np.repeat(np.arange(200), 2))
+    twins = Pool(twins.reward, twins.cost, np.repeat(np.arange(200), 2), twins.row)
     promises = promised(twins, 0.6, 0.1, splits=5, binary=True, seed=0)
     assert (promises.n_calibration == 80).all()
 
@@ -61,6 +62,32 @@ def test_a_target_beyond_reach_is_infeasible_in_every_split():
     assert found.infeasible_rate == 1.0
     assert (found.miss_rate, found.mean_accuracy, found.cost_ratio_vs_plugin) == (0.0, None, None)
     assert found.attainable < 0.99
+
+
+def test_each_segment_is_promised_by_itself_and_the_hopeless_one_is_infeasible():
+    segments = check().segments
+    assert set(segments) == set(simulated_table().datasets)
+    assert segments["hopeless"].infeasible_rate == 1.0
+    assert not segments["hopeless"].certificate.feasible
+    assert segments["hopeless"].attainable < TARGET
+    assert segments["lookup"].infeasible_rate == 0.0
+    assert segments["lookup"].certificate.feasible
+    assert all(each.miss_rate <= each.miss_rate_allowed for each in segments.values())
+
+
+def test_segments_too_small_to_prove_anything_are_listed_with_their_size():
+    table = simulated_table()
+    segments = ["rare" if i < 12 else "common" for i in range(len(table))]
+    found = check_guarantee(table, WordEncoder(), target=0.9, segments=segments, splits=4, n_fits=1)
+    assert found.too_small == {"rare": 12}
+    assert set(found.segments) == {"common"}
+
+
+def test_a_table_can_be_segmented_by_what_it_says_of_its_queries():
+    table = simulated_table().rows(np.arange(5))
+    assert list(SEGMENTS["dataset"](table)) == list(table.datasets)
+    assert set(SEGMENTS["kind"](table)) <= {"number", "choice", "yesno", "text"}
+    assert [len(SEGMENTS[name](table)) for name in ("level", "none")] == [5, 0]
 
 
 @pytest.mark.parametrize("options", [{"target": 1.0}, {"target": 0.5, "delta": 1.5}])
