@@ -21,7 +21,7 @@ from rheostat.data.errors import ActionError, DatasetError
 from rheostat.data.schema import Action
 from rheostat.policies import catalogue
 from rheostat.policies.catalogue import SAMPLE_TOKENS
-from rheostat.policies.sampling import parse_waves
+from rheostat.policies.drawing import parse_waves
 from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.votes import WAVES, Schedule, replay_votes
 
@@ -113,14 +113,22 @@ def replay(frame: pl.DataFrame, actions: Sequence[Action] | None = None, *, seed
 
 
 def default_actions(samplers: Samplers) -> list[Action]:
-    """The catalogue's actions for the models in the log, and votes that stop early, as far as the samples reach."""
+    """The catalogue's actions for the models in the log, and votes that stop early, as far as the samples reach.
+
+    Raises:
+        DatasetError: none of the log's strategies can be replayed.
+    """
     models = sorted({model for model, _, _ in samplers})
     adaptive = [
         Action(model, "self_consistency", budget * SAMPLE_TOKENS, (("k", budget), ("stop", stop)))
         for model in models
         for budget, stop in ADAPTIVE
     ]
-    return [action for action in [*catalogue.default_actions(models), *adaptive] if _covered(action, samplers)]
+    found = [action for action in [*catalogue.default_actions(models), *adaptive] if _covered(action, samplers)]
+    if not found:
+        known = ", ".join(sorted({strategy for _, strategy, _ in samplers}))
+        raise DatasetError(f"the log has samples of {known}, which cannot be replayed: {DIRECT} or {CHAIN} on half of the queries can")
+    return found
 
 
 def _covered(action: Action, samplers: Samplers) -> bool:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rheostat.data.errors import ActionError
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.sampling import wave_sizes
+from rheostat.policies.drawing import wave_sizes
 from rheostat.policies.stopping import RULES, parse_rule
 
 Array = npt.NDArray[np.float64]
