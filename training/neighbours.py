@@ -59,10 +59,16 @@ def segment_logits(train: TrainingSet, features: FeatureRow, seed: int = 0) -> A
     means = group_means(train, codes, len(names))
     if len(names) == 1:
         return logit(np.repeat(means, len(features), axis=0))
-    mean, scale = train.features.mean(axis=0), np.maximum(train.features.std(axis=0), 1e-6)
-    model = LogisticRegression(C=SEGMENT_RIDGE, max_iter=500, tol=1e-2)
-    model.fit(clamp((train.features - mean) / scale, -6, 6), codes)
-    return logit(model.predict_proba(clamp((features - mean) / scale, -6, 6)) @ means)
+    rows, new = standardised(train.features, features)
+    model = LogisticRegression(C=SEGMENT_RIDGE, max_iter=500, tol=1e-2).fit(rows, codes)
+    return logit(model.predict_proba(new) @ means)
+
+
+def standardised(train: FeatureRow, new: FeatureRow) -> tuple[FeatureRow, FeatureRow]:
+    """Both with the training rows' means and deviations taken out, and far values drawn in."""
+    mean, scale = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
+    first, second = (np.asarray(clamp((rows - mean) / scale, -6, 6), dtype=np.float32) for rows in (train, new))
+    return first, second
 
 
 def group_means(train: TrainingSet, codes: np.ndarray[tuple[int, ...], np.dtype[np.intp]], n_groups: int) -> Array:

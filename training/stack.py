@@ -17,6 +17,7 @@ from rheostat.router.calibration import logit, sigmoid
 from rheostat.training.embeddings import unheard
 from rheostat.training.learners import TrainingSet, action_means, fit_boosted, fit_logistic
 from rheostat.training.neighbours import kmeans_logits, knn_logits, segment_logits
+from rheostat.training.neural import network_logits
 from rheostat.training.split import folds
 
 N_FOLDS = 4
@@ -42,6 +43,7 @@ MEMBERS: Mapping[str, LogitsFor] = {
     "knn": knn_logits,
     "kmeans": kmeans_logits,
     "segments": segment_logits,
+    "network": network_logits,
 }
 
 
