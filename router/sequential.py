@@ -69,7 +69,7 @@ class SequentialPolicy:
 
     Attributes:
         judge: rows of `judge_rows` to one logit.
-        gain: state and price to (a,) gains in accuracy.
+        gain: state and price to (a,) gains in accuracy, beyond what `alone` gives.
         scale: cost that a price of accuracy is measured in; the best fixed action's mean.
         depth: most actions run on one query.
     """
@@ -92,7 +92,7 @@ class SequentialPolicy:
             cost: (n, a) expected cost.
             multiplier: (n,) cost worth paying for one unit of accuracy.
         """
-        gains = np.maximum(self.gain(with_price(state, multiplier / self.scale)), np.float32(0))
+        gains = np.maximum(self.gain(with_price(state, multiplier / self.scale)) + alone(state, run), np.float32(0))
         barred = run | (run.sum(axis=1) >= self.depth)[:, None]
         return np.where(barred, -np.inf, gains - cost / multiplier[:, None])
 
@@ -162,6 +162,15 @@ def beliefs(judge: Network, prior: Rows, answers: Codes, run: Mask) -> Beliefs:
 def with_price(state: Rows, worth: Array) -> Rows:
     """(n, s + 1) states with the logarithm of the (n,) price of accuracy, in units of the policy's scale."""
     return np.concatenate([state, np.log(worth)[:, None] / 3], axis=1, dtype=np.float32)
+
+
+def alone(state: Rows, run: Mask) -> Rows:
+    """(n, a) what each action's answer is worth by its prior: before anything was run all there is to gain at once, then 0."""
+    n, a = run.shape
+    worth = np.zeros((n, a), dtype=np.float32)
+    fresh = ~run.any(axis=1)
+    worth[fresh] = 0.5 + 0.5 * np.tanh(state[fresh, :a])  # the state holds halved logits
+    return worth
 
 
 def _largest(values: Rows, each: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], Rows]:

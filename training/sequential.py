@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rheostat.router.base import Array
-from rheostat.router.sequential import Codes, Mask, Network, Rows, SequentialPolicy, judge_rows, prior_rows, with_price
+from rheostat.router.sequential import Codes, Mask, Network, Rows, SequentialPolicy, alone, judge_rows, prior_rows, with_price
 from rheostat.training.curves import Spend
 from rheostat.training.embeddings import unheard
-from rheostat.training.networks import Fitting
+from rheostat.training.networks import Fitting, averaged
 
 WORTH = (0.04, 64.0)  # prices of accuracy, in mean costs of the best fixed action: from the cheapest answer to the surest
 SETTINGS = 40
@@ -30,9 +30,10 @@ EXPLORED = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much work the fit is given."""
+    """How much work the fit is given; `members` networks of each kind are averaged."""
 
-    depth: int = 6
+    depth: int = 10
+    members: int = 2
     iterations: int = 8
     judge_epochs: int = 10
     epochs: int = 2
@@ -90,15 +91,15 @@ def fit_sequential(
     judge = fit_judge(train, plan, rng, seed)
     a = train.reward.shape[1]
     policy = SequentialPolicy(judge, _no_gain(5 * a + 6, a), scale, plan.depth)
-    fitting = Fitting((5 * a + 6, *plan.gain_widths, a), seed=seed + 1)
+    fittings = [Fitting((5 * a + 6, *plan.gain_widths, a), seed=plan.members * (seed + 1) + number) for number in range(plan.members)]
     for iteration in range(plan.iterations):
         states = _random_states(train, plan, rng)
         if iteration:
             states = _joined(states, _visited(policy, train, rng))
         rows, target, known = _targets(policy, train, states, plan.tried, rng)
-        for _ in range(plan.epochs):
+        for fitting in fittings * plan.epochs:
             fitting.epoch(rows, target, known, rate=1.5e-3 * (1 - 0.8 * iteration / plan.iterations))
-        policy = SequentialPolicy(judge, fitting.network, scale, plan.depth)
+        policy = SequentialPolicy(judge, averaged([fitting.network for fitting in fittings]), scale, plan.depth)
         on_progress((iteration + 1) / plan.iterations)
     return policy
 
@@ -106,15 +107,19 @@ def fit_sequential(
 def fit_judge(train: Episodes, plan: Plan, rng: np.random.Generator, seed: int) -> Network:
     """The chance that an answer is right, from random sets of actions run."""
     a = train.reward.shape[1]
-    fitting = Fitting((4 * a + 3, plan.judge_width, 1), seed=seed, dropout=0.1, decay=0.05)
+    fittings = [
+        Fitting((4 * a + 3, plan.judge_width, 1), seed=plan.members * seed + number, dropout=0.1, decay=0.05)
+        for number in range(plan.members)
+    ]
     queries = np.tile(np.arange(len(train.reward)), 3)
     for epoch in range(plan.judge_epochs):
         run = _draw(train, len(queries), plan.depth, rng)
         index, action, rows = judge_rows(train.prior[queries], train.answers[queries], run)
         right = train.reward[queries[index], action][:, None]
         rate = 1e-3 * (1 + np.cos(np.pi * epoch / plan.judge_epochs))
-        fitting.epoch(rows, right, np.ones_like(right), rate=rate, logistic=True)
-    return fitting.network
+        for fitting in fittings:
+            fitting.epoch(rows, right, np.ones_like(right), rate=rate, logistic=True)
+    return averaged([fitting.network for fitting in fittings])
 
 
 def spend_along(policy: SequentialPolicy, test: Episodes, worths: Array | None = None) -> Spend:
@@ -146,13 +151,13 @@ def _targets(policy: SequentialPolicy, data: Episodes, states: States, tried: in
     """Rows of the states, and for some actions what running them added to the value of stopping there."""
     query, run, worth = states
     here = policy.beliefs(data.prior[query], data.answers[query], run)
-    target, known = np.zeros(run.shape), np.zeros(run.shape)
+    target, known = -alone(here.state, run).astype(float), np.zeros(run.shape)
     each = np.arange(len(query))
     order = np.where(run, 2.0, rng.random(run.shape)).argsort(axis=1)
     for action in order[:, :tried].T:
         after = run.copy()
         after[each, action] = True
-        target[each, action] = _value(policy, data, States(query, after, worth)) - here.p_correct
+        target[each, action] += _value(policy, data, States(query, after, worth)) - here.p_correct
         known[each, action] = ~run[each, action]
     return with_price(here.state, worth), target, known
 

@@ -7,11 +7,12 @@ import functools
 import numpy as np
 import pytest
 
-from rheostat.router.sequential import SequentialPolicy, prior_rows
+from rheostat.router.rules import choose_rows
+from rheostat.router.sequential import Network, SequentialPolicy, prior_rows
 from rheostat.training.sequential import Episodes, Plan, fit_sequential, spend_along
 
 COST = np.array([1.0, 1.0, 20.0])
-SMALL = Plan(depth=3, iterations=6, judge_epochs=20, epochs=5, states_per_query=3, tried=3, judge_width=24, gain_widths=(32, 16))
+SMALL = Plan(depth=3, members=1, iterations=6, judge_epochs=20, epochs=5, states_per_query=3, tried=3, judge_width=24, gain_widths=(32, 16))
 
 
 def episodes(seed: int, n: int = 1200) -> Episodes:
@@ -26,6 +27,16 @@ def episodes(seed: int, n: int = 1200) -> Episodes:
 @functools.cache
 def policy() -> SequentialPolicy:
     return fit_sequential(episodes(0, 4000), scale=20.0, plan=SMALL)
+
+
+def test_before_anything_is_learned_the_first_action_is_the_average_rules():
+    rng = np.random.default_rng(0)
+    p, cost = rng.random((40, 3)), np.tile(COST, (40, 1))
+    nothing = Network((np.zeros((5 * 3 + 6, 3), dtype=np.float32),), (np.zeros(3, dtype=np.float32),))
+    untaught = SequentialPolicy(policy().judge, nothing, scale=20.0, depth=3)
+    for multiplier in (2.0, 20.0, 200.0):
+        steps = [untaught.step(prior_rows(row), np.zeros(3, np.int16), np.zeros(3, bool), COST, multiplier=multiplier) for row in p]
+        assert [step.action for step in steps] == choose_rows(p, cost, multiplier).tolist()
 
 
 def test_agreement_is_worth_more_than_any_cheap_action():
