@@ -25,6 +25,8 @@ PERFECT = 1.0
 class Scores:
     """The verdicts of one measure on the candidates of one query, each distinct answer asked for once.
 
+    A scorer that holds candidates against one another (`sees_all`) is shown all of them after every wave instead.
+
     Raises:
         ActionError: the measure needs a scorer that is not there.
     """
@@ -40,6 +42,9 @@ class Scores:
         """The candidates with their scores; one without an answer is not worth a call."""
         if self._scorer is None:
             return tuple(candidates)
+        if getattr(self._scorer, "sees_all", False):
+            verdicts = await self._ask(self._scorer, candidates)
+            return tuple(replace(each, score=verdict) for each, verdict in zip(candidates, verdicts, strict=True))
         new = {each.answer: each for each in reversed(candidates) if each.answer is not None and each.answer not in self._by_answer}
         fresh = sorted(new.values(), key=lambda each: each.index)
         self._by_answer |= zip([each.answer or "" for each in fresh], await self._ask(self._scorer, fresh), strict=True)

@@ -91,6 +91,7 @@ class PairwiseJudge:
     """
 
     name = "pairwise"
+    sees_all = True
 
     def __init__(self, model: str, *, max_tokens: int = VERDICT_TOKENS) -> None:
         self._model = model
@@ -108,22 +109,28 @@ class PairwiseJudge:
         return None if forth is None or back is None else (forth + 1.0 - back) / 2
 
     async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
-        """The share of comparisons with all others that each wins, drawn a little to one half; see `base.GroupScorer`.
+        """The share of comparisons that each answer wins, drawn a little to one half; see `base.GroupScorer`.
 
-        Never 1.0, because to be better than the others is not to be right. One that was never compared is an abstention.
+        Identical answers are one player. Never 1.0, because to be better than the others is not to be right; an answer
+        that was never compared is an abstention.
         """
-        pairs = list(itertools.combinations(range(len(candidates)), 2))
-        results = await asyncio.gather(*(self._or_abstain(query, candidates[i], candidates[j], call) for i, j in pairs))
-        won, played = [0.0] * len(candidates), [0] * len(candidates)
-        for (i, j), result in zip(pairs, results, strict=True):
-            if result is not None:
-                won[i], won[j] = won[i] + result, won[j] + 1.0 - result
-                played[i], played[j] = played[i] + 1, played[j] + 1
-        return tuple((w + 0.5) / (n + 1) if n else None for w, n in zip(won, played, strict=True))
+        distinct = list({each.answer: each for each in reversed(candidates) if each.answer is not None}.values())
+        scores = dict(zip([each.answer for each in distinct], await self._tournament(query, distinct, call), strict=True))
+        return tuple(scores.get(each.answer) for each in candidates)
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:  # noqa: ARG002
         """An abstention: one alone cannot be compared."""
         return None
+
+    async def _tournament(self, query: Query, players: Sequence[Candidate], call: Call) -> list[float | None]:
+        pairs = list(itertools.combinations(range(len(players)), 2))
+        results = await asyncio.gather(*(self._or_abstain(query, players[i], players[j], call) for i, j in pairs))
+        won, played = [0.0] * len(players), [0] * len(players)
+        for (i, j), result in zip(pairs, results, strict=True):
+            if result is not None:
+                won[i], won[j] = won[i] + result, won[j] + 1.0 - result
+                played[i], played[j] = played[i] + 1, played[j] + 1
+        return [(w + 0.5) / (n + 1) if n else None for w, n in zip(won, played, strict=True)]
 
     async def _or_abstain(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
         try:

@@ -140,7 +140,7 @@ class LearnedReward:
     """
 
     name = "orm"
-    needs_repeats = True
+    sees_all = True
 
     def __init__(self, model: RewardModel, embed: Embed) -> None:
         self._model = model

@@ -72,6 +72,15 @@ async def test_a_group_is_scored_in_one_request():
     assert ([each.score for each in found], scorer.asked) == ([0.9, 0.5, 0.9], [["2", "1"]])
 
 
+async def test_a_scorer_that_holds_candidates_against_one_another_sees_all_of_them_every_time():
+    scorer = Grouping({"1": 0.5, "2": 0.9})
+    scorer.sees_all = True
+    scores = Scores(make.question(), make.context(toolbox=make.toolbox(orm=scorer)), "orm")
+    await scores.given(make.candidates(["2", "1"]))
+    found = await scores.given(make.candidates(["2", "1", "2"]))
+    assert ([each.score for each in found], scorer.asked) == ([0.9, 0.5, 0.9], [["2", "1"], ["2", "1", "2"]])
+
+
 def test_an_unknown_scorer_lists_those_there_are():
     with pytest.raises(ActionError, match="by=judge has no scorer to ask: pass one, or take one of logprob, prm, self"):
         scorer_of("judge", make.context(toolbox=make.toolbox()))

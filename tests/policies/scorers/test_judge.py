@@ -97,6 +97,14 @@ async def test_a_group_is_ranked_by_its_comparisons_and_nobody_is_perfect() -> N
     assert all(0 < score < 1 for score in scores)
 
 
+async def test_identical_answers_are_one_player() -> None:
+    call = Says(prefers("7", "8"))
+    scores = await PairwiseJudge("wise").score_all(make.question(), [candidate("8"), candidate("7", 1), candidate("8", 2)], call)
+
+    assert scores[0] == scores[2] < scores[1]
+    assert len(call.asked) == 2
+
+
 async def test_one_that_cannot_be_compared_is_an_abstention() -> None:
     judge = PairwiseJudge("wise")
 
