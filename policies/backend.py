@@ -19,21 +19,20 @@ import msgspec
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
-from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation, rendering
+from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
+from rheostat.policies.templates import Templates
 from rheostat.policies.transport import NotSentError, TransportErrors, refusal
 
-TOKENIZE_PATH = "/tokenize"
-DETOKENIZE_PATH = "/detokenize"
 ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
 EVENT_STREAM = "text/event-stream"
 MAX_ERROR_BYTES = 4096
 # Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
 KEEPALIVE_S = 2.0
-MAX_PROMPTS = 256  # rendered prompts kept, so that every step of a search does not render its question again
 BAD_REQUEST = 400
+TOO_LONG = ("max_model_len", "context length")  # what vLLM says of a prompt and a cap that do not fit together
 
 
 class VllmBackend:
@@ -74,7 +73,7 @@ class VllmBackend:
         self._more_headers = more_headers
         self._takes_aborts = True
         self._budgets_thinking = True
-        self._prompts: dict[bytes, str] = {}
+        self._templates = Templates(self._ask)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,7 +83,19 @@ class VllmBackend:
         await self.close()
 
     async def generate(self, request: GenerateRequest, book: Booking) -> Generation:
-        """Run one call; see `base.Backend`."""
+        """Run one call; see `base.Backend`. A cap that is too long for the engine's context is cut to what fits."""
+        model = self.model or request.model
+        sent = await self._templates.fitted(request, model)
+        try:
+            return await self._generate(sent, book)
+        except UpstreamError as error:
+            is_too_long = error.status == BAD_REQUEST and any(words in str(error) for words in TOO_LONG)
+            shorter = await self._templates.refitted(sent, model) if is_too_long else sent
+            if shorter.max_tokens >= sent.max_tokens:
+                raise
+        return await self._generate(shorter, book)
+
+    async def _generate(self, request: GenerateRequest, book: Booking) -> Generation:
         reply = Reply(request, self.name)
         kept = _Kept(book)
         try:
@@ -231,28 +242,34 @@ class VllmBackend:
         model = self.model or request.model
         if request.thinking_tokens is not None and not self._budgets_thinking:
             raise NotSentError(f"{self.name} has no budget for thinking", backend=self.name, status=BAD_REQUEST)
-        return continuation(request, model, await self._prompt(request, model, at)) if request.prefill else chat(request, model)
+        if not request.prefill:
+            return chat(request, model)
+        with self._errors():
+            async with asyncio.timeout_at(at):
+                prompt = await self._templates.prompt(request, model)
+        return continuation(request, model, prompt)
 
-    async def _prompt(self, request: GenerateRequest, model: str, at: float) -> str:
-        """The conversation as the engine's own template renders it, up to where the reply begins."""
-        asked = msgspec.json.encode(rendering(request, model))
-        if asked not in self._prompts:
-            tokens = await self._rendered(TOKENIZE_PATH, asked, "tokens", at)
-            prompt = await self._rendered(DETOKENIZE_PATH, msgspec.json.encode({"model": model, "tokens": tokens}), "prompt", at)
-            if len(self._prompts) >= MAX_PROMPTS:
-                del self._prompts[next(iter(self._prompts))]
-            self._prompts[asked] = str(prompt)
-        return self._prompts[asked]
+    async def _ask(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """What the engine answers where it generates nothing.
 
-    async def _rendered(self, path: str, body: bytes, field: str, at: float) -> Any:
+        Raises:
+            NotSentError: it does not answer, or not with a JSON object.
+        """
         headers = {**self._more_headers(), "Content-Type": "application/json"}
         try:
             with self._errors():
-                async with asyncio.timeout_at(at), self._client().post(self.url + path, data=body, headers=headers) as answer:
-                    return msgspec.json.decode(await answer.read())[field]
-        except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            what = f"{self.name} cannot go on with a reply: {self.url}{path} gives no {field} ({error}); is it a vLLM server?"
-            raise NotSentError(what, backend=self.name, retryable=isinstance(error, UpstreamError)) from error
+                async with asyncio.timeout(self._total_timeout_s):
+                    async with self._client().post(self.url + path, data=msgspec.json.encode(fields), headers=headers) as answer:
+                        told = msgspec.json.decode(await answer.read(), type=dict[str, Any])
+        except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._cannot_render(path, error) from error
+        if "error" in told or "detail" in told:
+            raise self._cannot_render(path, told)
+        return told
+
+    def _cannot_render(self, path: str, why: object) -> NotSentError:
+        what = f"{self.name} does not render prompts: {self.url}{path} says {why}; is it a vLLM server?"
+        return NotSentError(what, backend=self.name, retryable=isinstance(why, UpstreamError))
 
     def _learn_thinking(self, request: GenerateRequest, attempt: Attempt) -> None:
         """An engine that thought for longer than its budget takes the field and ignores it."""

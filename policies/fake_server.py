@@ -20,6 +20,7 @@ from aiohttp import web
 
 from rheostat.data.schema import message_text
 from rheostat.policies.fake import FakeModel, Spoken, question_of
+from rheostat.policies.fake_forms import formed_text, tool_call
 
 ServerFault = Literal[
     "ok",
@@ -65,6 +66,7 @@ class FakeServer:
         faults: what calls do, in turn and again from the start.
         token_s: seconds for a token of every sample.
         drip_s: seconds between two bytes of a dripping call.
+        context_tokens: prompt and cap together, a character of the prompt being a token; more is refused. None is no limit.
         aborts: whether a call can be aborted by its id, as with vLLM's `--enable-scale-out`.
 
     `generated_tokens` is the engine's counter; `running` the calls in progress.
@@ -79,6 +81,7 @@ class FakeServer:
         token_s: float = 0.0,
         drip_s: float = 0.05,
         aborts: bool = True,
+        context_tokens: int | None = None,
     ) -> None:
         self.models = tuple(models)
         self.model = model or FakeModel()
@@ -89,6 +92,7 @@ class FakeServer:
         self.prompt_tokens = 0
         self.running = 0
         self.aborts = aborts
+        self.context_tokens = context_tokens
         self.aborted: dict[str, asyncio.Event] = {}
         self.bodies: list[dict[str, Any]] = []
         self.waiting = 0
@@ -97,6 +101,7 @@ class FakeServer:
         self.app = web.Application(client_max_size=32 * 1024 * 1024)
         self.app.router.add_post("/v1/chat/completions", self._chat)
         self.app.router.add_post("/v1/completions", self._complete)
+        self.app.router.add_post("/v1/embeddings", self._embed)
         self.app.router.add_post("/tokenize", self._tokenize)
         self.app.router.add_post("/detokenize", self._detokenize)
         self.app.router.add_post("/inference/v1/abort_requests", self._abort)
@@ -138,10 +143,22 @@ class FakeServer:
         }
         return web.Response(text="".join(f"vllm:{name}{label} {float(value)}\n" for name, value in values.items()))
 
+    async def _embed(self, request: web.Request) -> web.Response:
+        """Texts are embedded as their lengths."""
+        body = await request.json()
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        data = [{"object": "embedding", "index": at, "embedding": [float(len(text))]} for at, text in enumerate(texts)]
+        words = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": words, "total_tokens": words}
+        return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
+
     async def _tokenize(self, request: web.Request) -> web.Response:
-        messages = (await request.json())["messages"]
-        rendered = "".join(f"<{message['role']}>{message_text(message)}" for message in messages) + "<assistant>"
-        return web.json_response({"tokens": [ord(character) for character in rendered]})
+        body = await request.json()
+        if "messages" in body and not all("role" in message for message in body["messages"]):
+            return _error(400, "a message has no role")
+        rendered = body.get("prompt") or "".join(f"<{each['role']}>{message_text(each)}" for each in body["messages"]) + "<assistant>"
+        tokens = [ord(character) for character in rendered]
+        return web.json_response({"tokens": tokens, "count": len(tokens), "max_model_len": self.context_tokens})
 
     async def _detokenize(self, request: web.Request) -> web.Response:
         return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
@@ -156,6 +173,8 @@ class FakeServer:
         self.last_headers = dict(request.headers)
         if self.models and body.get("model") not in self.models:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
+        if self.context_tokens is not None and body.get("max_tokens", 0) >= self.context_tokens:
+            return _error(400, f"max_tokens={body['max_tokens']} cannot be greater than max_model_len={self.context_tokens}.")
         if fault in REFUSALS:
             return REFUSALS[fault]()
         if fault == "silent":
@@ -192,6 +211,10 @@ class _ServedCall:
         seeds = [0 if greedy else (body.get("seed") or 0) + index for index in range(body.get("n") or 1)]
         self._said = [0] * len(seeds)
         self._spoken = [server.model.speak(question, seed, max_tokens, endless=fault == "endless") for seed in seeds]
+        self._tool_call = tool_call(body) if self._is_chat else None
+        if self._tool_call is not None or (formed := formed_text(body)) is not None:
+            whole = Spoken(("",) if self._tool_call else (formed,), "tool_calls" if self._tool_call else "stop", -0.1)
+            self._spoken = [whole] * len(seeds)
 
     def whole(self) -> web.Response:
         """The answer in one piece."""
@@ -246,13 +269,18 @@ class _ServedCall:
         self._said[index] += 1
         finish_reason = spoken.finish_reason if at == len(spoken.words) - 1 else None
         word = spoken.words[at]
-        said: Event = {"delta": {"content": word}} if self._is_chat else {"text": word}
+        said: Event = {"delta": self._delta(index, word)} if self._is_chat else {"text": word}
         choice: Event = {"index": index, **said, "finish_reason": finish_reason}
         if self._body.get("logprobs") is not None:
             listed = {"content": [{"token": word, "logprob": spoken.mean_logprob}]}
             choice["logprobs"] = listed if self._is_chat else {"tokens": [word], "token_logprobs": [spoken.mean_logprob]}
         event: Event = {"id": self.call_id, "object": "chat.completion.chunk", "choices": [choice]}
         return event if self._fault == "no_usage" else event | {"usage": self._usage(at + 1)}
+
+    def _delta(self, index: int, word: str) -> Event:
+        if self._tool_call is None:
+            return {"content": word}
+        return {"tool_calls": [{"index": 0, "id": f"{self.call_id}-{index}", "type": "function", "function": self._tool_call}]}
 
     def _usage(self, completion_tokens: int) -> Event:
         total = self._prompt + completion_tokens

@@ -370,7 +370,7 @@ async def test_a_cancelled_continuation_is_aborted_and_booked():
 async def test_a_server_that_cannot_render_is_named_and_nothing_is_booked():
     async with serving() as (_, backend):
         meter = Meter(999)
-        with pytest.raises(UpstreamError, match="cannot go on with a reply"):
+        with pytest.raises(UpstreamError, match="does not render prompts"):
             await backend.generate(request(prefill="x", messages=({"content": "no role"},)), meter)
     assert meter.attempts == []
 
@@ -390,3 +390,21 @@ async def test_an_engine_that_refuses_to_budget_thinking_is_asked_once():
             assert caught.value.status == 400
     assert [body["thinking_token_budget"] for body in server.bodies] == [9]
     assert (len(meter.attempts), meter.ledger.generated) == (1, 0)
+
+
+async def test_a_cap_beyond_the_engines_context_is_cut_to_what_fits_from_then_on():
+    async with serving(context_tokens=100) as (server, backend):
+        meter = Meter(9999)
+        for fields in ({}, {}, {"prefill": "3+4="}, {"max_tokens": 20}):
+            await backend.generate(request(**fields), meter)
+    # The conversation is 29 characters long as it is rendered, and the engine refuses once.
+    assert [body["max_tokens"] for body in server.bodies] == [200, 71, 71, 67, 20]
+    assert [attempt.status for attempt in meter.attempts] == ["failed", "ok", "ok", "ok", "ok"]
+    assert meter.ledger.generated == server.generated_tokens
+
+
+async def test_calls_refused_together_are_all_cut():
+    async with serving(context_tokens=100) as (_, backend):
+        meter = Meter(9999)
+        generations = await asyncio.gather(*(backend.generate(request(), meter) for _ in range(3)))
+    assert all(generation.completions for generation in generations)
