@@ -1,0 +1,95 @@
+"""Examiner and solver joined by pipes in one process, with code that needs no fence; test_exam.py has the hostile kind."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from rheostat.data.sandbox import examiner, program, solver
+
+NONCE = "0123"
+SOLUTION = """
+limit = 3
+class Box:
+    def __init__(self, *items): self.items = list(items)
+    def __len__(self): return len(self.items)
+    def __getitem__(self, at): return self.items[at]
+    def __setitem__(self, at, item): self.items[at] = item
+    def share(self): return self.items
+def fill(items, mapping, seen):
+    items.append(1); mapping["a"] = 1; seen.add(1)
+def fail(kind):
+    raise {"value": ValueError, "own": type("Own", (Exception,), {})}[kind]("no")
+def same(thing): return thing
+"""
+
+
+def examined(tests: str, *, solution: str = SOLUTION, names: tuple[str, ...] = ()) -> str:
+    """What the examiner writes."""
+    (asks, asked), (answers, answered), (verdict, written) = os.pipe(), os.pipe(), os.pipe()
+    solving = threading.Thread(target=solver.main, args=(solution, asks, answered))
+    solving.start()
+    examiner.main(tests, list(names), asked, answers, written, NONCE)
+    solving.join()
+    with os.fdopen(verdict) as paper:
+        return paper.read()
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert limit == 3",
+        "box = Box(1, 2)\nassert (len(box), box[1], box.items) == (2, 2, [1, 2])",
+        "box = Box(1)\nbox[0] = 5\nbox.colour = 'red'\nassert (box[0], box.colour) == (5, 'red')",
+        "items, mapping, seen = [], {}, set()\nfill(items, mapping, seen)\nassert (items, mapping, seen) == ([1], {'a': 1}, {1})",
+        "try:\n    fail('value')\nexcept ValueError as error:\n    assert str(error) == 'no'\nelse:\n    assert False",
+        "box = Box(1)\nassert same(box)[0] == 1",
+        "def test_it(): assert same({(1, 'x'): [b'y', 2j, None]}) == {(1, 'x'): [b'y', 2j, None]}",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.assertEqual(same(1), 1)",
+    ],
+)
+def test_what_a_solution_does_can_be_tested_over_pipes(tests: str) -> None:
+    assert examined(tests) == NONCE
+
+
+@pytest.mark.parametrize(
+    ("tests", "reason"),
+    [
+        ("assert same(1) == 2", "AssertionError"),
+        ("assert Box(1) == Box(1)", "AssertionError"),
+        ("bool(Box(1))", "TypeError"),
+        ("1 in Box(1)", "TypeError"),
+        ("list(Box(1))", "TypeError"),
+        ("same(lambda: 1)", "only plain values"),
+        ("fail('own')", "Own: no"),
+        ("missing(1)", "NameError"),
+        ("Box(1).__class__.__name__ == 'Box' or Box(1).__secret__", "AttributeError"),
+        ("def test_it(): raise KeyError('x')", "KeyError"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.fail()", "1 of 1 tests of T failed"),
+        ("assert", "SyntaxError"),
+    ],
+)
+def test_what_fails_is_said(tests: str, reason: str) -> None:
+    said = examined(tests)
+
+    assert said.startswith("failed ")
+    assert reason in said
+
+
+def test_only_the_names_that_were_listed_are_given() -> None:
+    assert "NameError" in examined("assert limit == 3", names=("Box",))
+    assert examined("assert limit == 3", names=("limit",)) == NONCE
+
+
+def test_names_of_built_ins_and_modules_keep_their_meaning() -> None:
+    assert examined("import math\nassert (abs(-1), math.floor(1.5)) == (1, 1)", solution="abs = math = None\ndef f(): pass") == NONCE
+
+
+def test_a_program_reads_its_input_as_a_main_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    program.main("if __name__ == '__main__': print(input()[::-1])", "abc\n")
+
+    assert capsys.readouterr().out == "cba\n"
