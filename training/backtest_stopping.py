@@ -96,7 +96,7 @@ def backtest_stopping(items: Items, *, k: int, encoder: Encoder | None = None, s
         on_progress: told the step and the share done.
 
     Raises:
-        DatasetError: too few questions to split.
+        DatasetError: too few questions to split, or samples that are all right or all wrong.
     """
     train, test = _split(items, seed)
     on_progress("priors", 0.0)
@@ -169,6 +169,8 @@ def _split(items: Items, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[n
     trained = positions(texts, f"stopping-{seed}") < TRAIN_SHARE
     if min(int(trained.sum()), int((~trained).sum())) < MIN_QUESTIONS // 2 or len(texts) < MIN_QUESTIONS:
         raise DatasetError(f"the log has {len(texts)} questions with enough samples: at least {MIN_QUESTIONS} are needed to split")
+    if items.correct.min() == items.correct.max() and items.correct[0] in (0, 1):
+        raise DatasetError(f"correct is {items.correct[0]:g} in all samples of all {len(items)} items: there is nothing to learn from")
     inside = trained[items.question]
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 

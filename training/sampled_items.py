@@ -98,8 +98,6 @@ def items_of(frame: pl.DataFrame, k: int, where: str = "the log") -> Items:
     )
     if rows.is_empty():
         raise DatasetError(f"{where}: no question has {k} samples of one model and strategy: collect more, or lower --k")
-    if rows["correct"].n_unique() == 1:
-        raise DatasetError(f"{where}: correct is {rows['correct'][0]:g} in all {len(rows)} samples: there is nothing to learn from")
     return _coded(rows.with_columns(pl.struct("group", *QUESTION).rle_id().alias("item")))
 
 
