@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import backtest, demo, engine, evidence, loop, serve, tables, train, verifier
+from rheostat.commands import ask, backtest, demo, engine, evidence, loop, memory, serve, tables, train, verifier
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -35,6 +35,8 @@ app.command("rollback")(loop.rollback)
 app.command("ship")(loop.ship)
 app.command("up")(loop.up)
 app.command("serve")(serve.serve)
+app.command("ask")(ask.ask)
+app.command("memory")(memory.memory)
 app.command("demo")(demo.demo)
 
 

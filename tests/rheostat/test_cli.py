@@ -15,11 +15,11 @@ from rheostat.cli import app
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
-    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"],
+    ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"],
+    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"],
 ]  # fmt: skip
 
 
@@ -62,6 +62,9 @@ def test_status_of_no_engines_is_an_empty_list_in_json(tmp_path) -> None:
         (("report",), "run rheostat train LOG first"),
         (("train-verifier", "missing.parquet"), "no log at missing.parquet"),
         (("serve", "--config", "nowhere.toml"), "no config file at nowhere.toml"),
+        (("ask", "2+2?", "--strategy", "magic"), "unknown strategy 'magic'"),
+        (("ask", "2+2?", "--strategy", "few_shot"), "no task memory at"),
+        (("memory", "nothing-like-it"), "nothing-like-it"),
         (("collect", "--backend", "pocket"), "is not MODEL=URL"),
         (("collect", "--tasks", "nothing-like-it"), "nothing-like-it"),
         (("promote", "--tracking", "http://127.0.0.1:9"), "MLflow does not answer"),
