@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.router.calibration import Calibrator, ErrorBand, Isotonic, Platt
-from rheostat.router.predictor import Boosted, CostHead, Linear, Predictor
+from rheostat.router.lookup import Clusters, Segments
+from rheostat.router.predictor import Boosted, CostHead, Learner, Linear, Predictor
 
 Arrays = dict[str, npt.NDArray[Any]]
+BOOSTED = "boosted"
+LEARNERS: dict[str, type[Any]] = {"linear": Linear, "clusters": Clusters, "segments": Segments}
 CALIBRATORS: dict[str, type[Platt] | type[Isotonic]] = {"platt": Platt, "isotonic": Isotonic}
 
 
@@ -23,19 +26,20 @@ def predictor_arrays(predictor: Predictor) -> tuple[Arrays, dict[str, str], dict
     kinds = []
     for index, learner in enumerate(predictor.learners):
         if isinstance(learner, Boosted):
-            kinds.append("boosted")
+            kinds.append(BOOSTED)
             texts[f"booster-{index}.txt"] = learner.text
             arrays |= {f"learner{index}.projection": learner.projection, f"learner{index}.action_features": learner.action_features}
         else:
-            kinds.append("linear")
+            kinds.append(next(kind for kind, record in LEARNERS.items() if isinstance(learner, record)))
             arrays |= _fields(f"learner{index}", learner)
+    arrays["weights"] = np.asarray(predictor.weights, dtype=np.float64)
     calibrator = "platt" if isinstance(predictor.calibrator, Platt) else "isotonic"
     costs = predictor.costs
     arrays |= _fields("calibrator", predictor.calibrator) | _fields("band", predictor.band)
     arrays |= _fields("log_tokens", costs.log_tokens) | _fields("log_latency", costs.log_latency)
     for name in _COST_VECTORS:
         arrays[f"costs.{name}"] = np.asarray(getattr(costs, name))
-    return arrays, texts, {"learners": kinds, "weights": list(predictor.weights), "calibrator": calibrator}
+    return arrays, texts, {"learners": kinds, "calibrator": calibrator}
 
 
 def predictor_from(arrays: Arrays, layout: dict[str, Any], read_text: Callable[[str], str]) -> Predictor:
@@ -56,20 +60,18 @@ def predictor_from(arrays: Arrays, layout: dict[str, Any], read_text: Callable[[
         prompt_per_character=float(arrays["costs.prompt_per_character"]),
     )
     band = _from_fields(ErrorBand, "band", arrays)
-    return Predictor(learners, tuple(float(weight) for weight in layout["weights"]), calibrator, band, costs)
+    return Predictor(learners, arrays["weights"], calibrator, band, costs)
 
 
 _COST_VECTORS = ("tokens_factor", "latency_factor", "latency_p95", "prompt_base", "prompt_per_character")
 
 
-def _learner(index: int, kind: str, arrays: Arrays, read_text: Callable[[str], str]) -> Linear | Boosted:
-    if kind == "linear":
-        linear: Linear = _from_fields(Linear, f"learner{index}", arrays)
-        return linear
-    if kind != "boosted":
-        raise KeyError(f"learner kind {kind!r}")
-    text = read_text(f"booster-{index}.txt")
-    return Boosted(text, arrays[f"learner{index}.projection"], arrays[f"learner{index}.action_features"])
+def _learner(index: int, kind: str, arrays: Arrays, read_text: Callable[[str], str]) -> Learner:
+    if kind == BOOSTED:
+        text = read_text(f"booster-{index}.txt")
+        return Boosted(text, arrays[f"learner{index}.projection"], arrays[f"learner{index}.action_features"])
+    learner: Learner = _from_fields(LEARNERS[kind], f"learner{index}", arrays)
+    return learner
 
 
 def _fields(prefix: str, record: Any) -> Arrays:

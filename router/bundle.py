@@ -1,7 +1,7 @@
 """The versioned artefact the sidecar loads: a folder of LightGBM text, npz, JSON and a manifest of SHA-256 hashes.
 
     manifest.json    schema version; size and hash of every other file
-    bundle.json      version, actions, encoder, learners, metrics
+    bundle.json      version, actions, encoder, learners, stop rules, sequential policy, metrics
     arrays.npz       every array, loaded without pickle
     booster-*.txt    LightGBM models
     encoder/         the static encoder's files, where that is the encoder
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +31,11 @@ from rheostat.data.errors import BundleError
 from rheostat.data.schema import SCHEMA_VERSION, Action
 from rheostat.router.arrays import predictor_arrays, predictor_from
 from rheostat.router.base import Array, Encoder, FeatureRow
+from rheostat.router.courses import Plan, plan_arrays, plan_from
 from rheostat.router.encoder import StaticEncoder, copy_static, load_encoder
 from rheostat.router.guard import Guard
 from rheostat.router.predictor import Predictor
+from rheostat.router.stopping import StopModel, stop_arrays, stops_from
 
 MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -72,6 +74,8 @@ class Bundle:
         training_digest: of the outcome table.
         metrics: of the held-out evaluation.
         encoder_folder: a static encoder to take along, None for any other.
+        stops: learned stop rules by action; an action without one stops as the published rule does.
+        plan: the sequential policy, None where it was not worth having.
     """
 
     version: str
@@ -86,6 +90,8 @@ class Bundle:
     training_digest: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     encoder_folder: Path | None = None
+    stops: Mapping[str, StopModel] = field(default_factory=dict)
+    plan: Plan | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -126,12 +132,14 @@ class Bundle:
         arrays, texts, layout = predictor_arrays(self.predictor)
         arrays |= {f"held_out.{name}": value.astype(np.float32) for name, value in self.held_out._asdict().items()}
         arrays |= {"guard.support": self.guard.support, "canary.rows": self.canary, "canary.p": self.canary_p}
-        np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
+        stops, stops_layout = stop_arrays(self.stops)
+        plan, plan_layout = plan_arrays(self.plan) if self.plan else ({}, None)
+        np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays, **stops, **plan)
         for name, text in texts.items():
             (folder / name).write_text(text)
         if self.encoder_folder is not None:
             copy_static(StaticEncoder(self.encoder_folder), folder / "encoder")
-        (folder / "bundle.json").write_text(json.dumps(self._header(layout), indent=1))
+        (folder / "bundle.json").write_text(json.dumps(self._header(layout) | {"stops": stops_layout, "plan": plan_layout}, indent=1))
         files = {path: _fingerprint(folder / path) for path in _files(folder)}
         (folder / MANIFEST).write_text(json.dumps({"schema_version": SCHEMA_VERSION, "files": files}, indent=1))
 
@@ -231,6 +239,8 @@ def _assemble(folder: Path, header: dict[str, Any], arrays: dict[str, npt.NDArra
         training_digest=str(header["training_digest"]),
         metrics={str(name): float(value) for name, value in header["metrics"].items()},
         encoder_folder=folder / "encoder" if encoder["inside"] else None,
+        stops=stops_from(arrays, header["stops"], len(actions)),
+        plan=plan_from(arrays, header["plan"], len(actions)) if header["plan"] else None,
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,12 +20,16 @@ from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Constraints, Decision, Query, new_id
 from rheostat.router import explore, rules
 from rheostat.router.base import Array, Encoder, FeatureRow, Prediction
+from rheostat.router.budgets import NO_BUDGETS, Budgets
 from rheostat.router.bundle import Bundle
+from rheostat.router.courses import Course, Expected, Left, Plan
 from rheostat.router.features import STATISTICS, feature_rows
 from rheostat.router.frontier import frontier
+from rheostat.router.guidance import Guidance
 from rheostat.router.predictor import PriceVector
 
 FORCED, GUARD, FALLBACK = "forced", "guard", "fallback"
+AVERAGE, BUDGET, SEQUENTIAL = "average", "budget", "sequential"
 CONGESTED, DEADLINE = "congested", "deadline"
 NO_CONSTRAINTS = Constraints()
 _MAX_PATHS = 64
@@ -51,6 +55,10 @@ class Decides(Protocol):
         """The decision for one query; see `Controller.decide`."""
         ...
 
+    def follow(self, query: Query, decision: Decision, *, defaults: Constraints = ..., scarcity: Scarcity = CALM) -> Guidance | None:
+        """What is known while a decision is carried out; see `Controller.follow`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
@@ -64,8 +72,21 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What will be done: the ruling, the action in the end, its chance, and whether it was tried for the sake of learning."""
+
+    ruling: Ruling
+    action: int
+    propensity: float
+    explored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
-    """All that is known about one query before an action is picked; `weighed` is the cost that the rules see under load."""
+    """All that is known about one query before an action is picked.
+
+    `weighed` is the cost that the rules see under load; `paced` the multiplier of a tier with a budget, None without one.
+    """
 
     embedding: FeatureRow
     features: FeatureRow
@@ -75,6 +96,7 @@ class Situation:
     admissible: rules.Mask
     target: float
     weighed: Array
+    paced: float | None
 
 
 class Controller:
@@ -86,6 +108,8 @@ class Controller:
         epsilon: chance of exploring, in [0, 1].
         seed: of the exploration.
         encoder: the bundle's encoder where it is loaded already.
+        sequential: whether several actions may be run on a query where the bundle's evidence is for it.
+        budgets: of tiers whose requests may cost so much on average; a request's own target goes before.
     """
 
     def __init__(
@@ -96,9 +120,12 @@ class Controller:
         epsilon: float = 0.0,
         seed: int = 0,
         encoder: Encoder | None = None,
+        sequential: bool = True,
+        budgets: Budgets = NO_BUDGETS,
     ) -> None:
         self.bundle = bundle
         self.epsilon = epsilon
+        self._budgets = budgets
         self._random = random.Random(seed)
         self._encoder = bundle.encoder if encoder is None else encoder
         self._models = [action.model for action in bundle.actions]
@@ -107,6 +134,8 @@ class Controller:
         priced = [prices.get(model, Price()) for model in self._models]
         self._prices = PriceVector.of([price.usd_per_1m_output for price in priced], [price.usd_per_1m_input for price in priced])
         self._paths: dict[bytes, rules.MultiplierPath] = {}
+        fits = bundle.plan is not None and bundle.plan.fits(self._prices)
+        self._plan = bundle.plan if sequential and fits else None
         self._held_out_cost = bundle.held_out.tokens * self._prices.output + bundle.held_out.prompt_tokens * self._prices.prompt
 
     def decide(
@@ -135,12 +164,31 @@ class Controller:
         Raises:
             InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
         """
-        situation = self._look(query, defaults, models, forced, scarcity)
-        ruling = self._rule(situation) if forced is None else Ruling(self._index(forced), feasible=True, rule=FORCED)
+        situation = self._look(query, tier, defaults, models, forced, scarcity)
+        ruling = self._choose(situation) if forced is None else Ruling(self._index(forced), feasible=True, rule=FORCED)
         if situation.constraints.strict and not ruling.feasible:
             raise InfeasibleError(self._why_not(situation, ruling))
-        action, propensity = self._explore(situation, ruling)
-        return self._record(query, tier, situation, ruling, action=action, propensity=propensity, forced=forced)
+        drawn = self._explore(situation, ruling)
+        return self._record(query, tier, situation, drawn, forced=forced)
+
+    def follow(
+        self, query: Query, decision: Decision, *, defaults: Constraints = NO_CONSTRAINTS, scarcity: Scarcity = CALM
+    ) -> Guidance | None:
+        """What the bundle knows beyond the decision itself, for carrying it out; None where that is nothing.
+
+        Args:
+            query: that was decided.
+            decision: for it.
+            defaults: the tier's constraints, as given to `decide`.
+            scarcity: as given to `decide`.
+        """
+        several = decision.rule == SEQUENTIAL and decision.action in self._spellings
+        if decision.bundle != self.bundle.version or decision.embedding is None or not (several or decision.action in self.bundle.stops):
+            return None
+        embedding = np.frombuffer(decision.embedding, dtype="<f2").astype(np.float32)[None]
+        situation = self._look(query, decision.tier, defaults, None, None, scarcity, embedding=embedding)
+        course = self._course(self._plan, situation) if several and self._plan is not None else None
+        return Guidance(self.bundle.actions, situation.prediction.p_correct, self.bundle.stops, course)
 
     def explain(
         self,
@@ -156,8 +204,8 @@ class Controller:
         Raises:
             InfeasibleError: none of the bundle's models is up.
         """
-        situation = self._look(query, defaults, models, None, scarcity)
-        ruling = self._rule(situation)
+        situation = self._look(query, tier, defaults, models, None, scarcity)
+        ruling = self._choose(situation)
         edge = frontier(situation.prediction.p_correct, situation.prediction.cost_usd, situation.admissible)
         statistics = situation.features[-len(STATISTICS) :]
         return {
@@ -176,10 +224,20 @@ class Controller:
             "frontier": [self._spellings[index] for index in edge],
         }
 
-    def _look(self, query: Query, defaults: Constraints, models: Models, forced: Action | None, scarcity: Scarcity) -> Situation:
+    def _look(
+        self,
+        query: Query,
+        tier: str,
+        defaults: Constraints,
+        models: Models,
+        forced: Action | None,
+        scarcity: Scarcity,
+        *,
+        embedding: FeatureRow | None = None,
+    ) -> Situation:
         constraints = merged(defaults, query.constraints)
         text = query.text
-        embedding = self._encoder.encode([text])
+        embedding = self._encoder.encode([text]) if embedding is None else embedding
         features = feature_rows(embedding, [text])[0]
         prediction = self.bundle.predictor.predict(features, self._prices, len(text))
         allowed = np.array([models is None or model in models for model in self._models])
@@ -190,14 +248,59 @@ class Controller:
         fits = rules.admissible(prediction, self._caps, self.bundle.predictor.costs.latency_p95, constraints, allowed=allowed)
         target = constraints.target_accuracy
         weighed = prediction.cost_usd * np.array([scarcity.get(model, 1.0) for model in self._models]) if scarcity else prediction.cost_usd
+        own = query.constraints.target_accuracy
         return Situation(
-            embedding[0], features, prediction, constraints, allowed, fits, self._default_target if target is None else target, weighed
+            embedding=embedding[0],
+            features=features,
+            prediction=prediction,
+            constraints=constraints,
+            allowed=allowed,
+            admissible=fits,
+            target=self._default_target if target is None else target,
+            weighed=weighed,
+            paced=self._budgets.multiplier(tier, self.path(allowed)) if own is None and tier in self._budgets else None,
         )
 
     @property
     def _default_target(self) -> float:
         """Without a target: what the best single action gives."""
         return float(self.bundle.held_out.reward[:, self.bundle.guard.action].mean())
+
+    def _choose(self, situation: Situation) -> Ruling:
+        """What the rule says, or several actions where they are expected to be the better use of the same money."""
+        ruling = self._rule(situation)
+        plan = self._plan
+        if plan is None or ruling.rule not in (AVERAGE, BUDGET) or not situation.allowed[list(plan.arms)].all():
+            return ruling
+        if ruling.rule == AVERAGE and not self._pays(plan, situation):
+            return ruling
+        multiplier = self._worth(plan, situation)
+        limits = situation.constraints
+        left = Left(limits.max_tokens_total, limits.max_cost_usd, limits.deadline_s)
+        first = self._course(plan, situation).turn(left).action
+        return ruling if first is None else Ruling(first, feasible=True, rule=SEQUENTIAL, multiplier=multiplier)
+
+    def _pays(self, plan: Plan, situation: Situation) -> bool:
+        """Whether several actions reached the target on held-out queries, and for less than one each."""
+        alone = self.path(situation.allowed)
+        several, reached = plan.path.index_for(situation.target)
+        one, reached_alone = alone.index_for(situation.target)
+        return reached and not (reached_alone and alone.cost[one] <= plan.path.cost[several])
+
+    def _worth(self, plan: Plan, situation: Situation) -> float:
+        return plan.path.for_target(situation.target)[0] if situation.paced is None else situation.paced
+
+    def _course(self, plan: Plan, situation: Situation) -> Course:
+        prediction = situation.prediction
+        expected = Expected(
+            p_correct=prediction.p_correct,
+            cost=situation.weighed,
+            cost_usd=prediction.cost_usd,
+            tokens=self._caps,
+            seconds=prediction.latency_s * self.bundle.predictor.costs.latency_p95,
+            allowed=situation.allowed,
+        )
+        return Course(plan, expected, multiplier=self._worth(plan, situation))
 
     def _rule(self, situation: Situation) -> Ruling:
         prediction, fits = situation.prediction, situation.admissible
@@ -209,13 +312,14 @@ class Controller:
         if situation.constraints.high_stakes:
             action, feasible = rules.per_query(prediction.p_low, situation.weighed, fits, target=situation.target)
             return Ruling(action, feasible, "per_query")
-        multiplier, attainable = self.path(situation.allowed).for_target(situation.target)
+        path = self.path(situation.allowed)
+        multiplier, attainable = path.for_target(situation.target) if situation.paced is None else (situation.paced, True)
         action = rules.average(prediction.p_correct, situation.weighed, fits, multiplier=multiplier)
         free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
         # A cap or a load that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
         feasible = attainable and (action == free or bool(prediction.p_correct[action] >= situation.target))
         degraded = None if action == free else self._why_late(situation, free) or self._why_congested(situation, action, multiplier)
-        return Ruling(action, feasible, "average", multiplier, degraded)
+        return Ruling(action, feasible, AVERAGE if situation.paced is None else BUDGET, multiplier, degraded)
 
     def _why_late(self, situation: Situation, action: int) -> str | None:
         """`deadline` where the action would be too late, and None where something else is in its way."""
@@ -248,27 +352,28 @@ class Controller:
             )
         return self._paths[key]
 
-    def _explore(self, situation: Situation, ruling: Ruling) -> tuple[int, float]:
-        may = situation.constraints.explore and ruling.rule == "average" and situation.admissible.any()
+    def _explore(self, situation: Situation, ruling: Ruling) -> Drawn:
+        may = situation.constraints.explore and ruling.rule in (AVERAGE, BUDGET, SEQUENTIAL) and situation.admissible.any()
         if not may or self.epsilon <= 0:
-            return ruling.action, 1.0
+            return Drawn(ruling, ruling.action, 1.0)
         prediction = situation.prediction
+        if ruling.rule == SEQUENTIAL:
+            return self._beside(situation, ruling)
         chances = explore.propensities(ruling.action, prediction.p_correct, prediction.cost_usd, situation.admissible, self.epsilon)
         action = explore.draw(chances, self._random)
-        return action, float(chances[action])
+        return Drawn(ruling, action, float(chances[action]), explored=action != ruling.action)
 
-    def _record(
-        self,
-        query: Query,
-        tier: str,
-        situation: Situation,
-        ruling: Ruling,
-        *,
-        action: int,
-        propensity: float,
-        forced: Action | None,
-    ) -> Decision:
+    def _beside(self, situation: Situation, ruling: Ruling) -> Drawn:
+        """Now and then a single action in the place of several: only those teach what one action gives."""
+        if self._random.random() >= self.epsilon:
+            return Drawn(ruling, ruling.action, 1 - self.epsilon)
         prediction = situation.prediction
+        near = explore.near_frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
+        action = explore.draw(near / near.sum(), self._random)
+        return Drawn(replace(ruling, rule=AVERAGE), action, self.epsilon / int(near.sum()), explored=True)
+
+    def _record(self, query: Query, tier: str, situation: Situation, drawn: Drawn, *, forced: Action | None) -> Decision:
+        prediction, ruling, action = situation.prediction, drawn.ruling, drawn.action
         known = action >= 0
         edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
         return Decision(
@@ -276,15 +381,12 @@ class Controller:
             query_id=query.query_id,
             created_s=time.time(),
             action=self._spellings[action] if known else str(forced),
-            propensity=propensity,
+            propensity=drawn.propensity,
             tier=tier,
             target_accuracy=situation.target,
-            p_correct=float(prediction.p_correct[action]) if known else None,
-            p_interval=(float(prediction.p_low[action]), float(prediction.p_high[action])) if known else None,
-            cost_usd=float(prediction.cost_usd[action]) if known else None,
             rule=ruling.rule,
             bundle=self.bundle.version,
-            explored=action != ruling.action,
+            explored=drawn.explored,
             feasible=ruling.feasible,
             degraded=ruling.degraded,
             prompt_sha256=text_sha256(query.text),
@@ -292,7 +394,21 @@ class Controller:
             alternatives={
                 self._spellings[index]: (float(prediction.p_correct[index]), float(prediction.cost_usd[index])) for index in edge
             },
+            **(self._expectations(situation, ruling, action) if known else {}),
         )
+
+    def _expectations(self, situation: Situation, ruling: Ruling, action: int) -> dict[str, Any]:
+        """What is expected of an action on this query; of several, what they gave on held-out queries at this target."""
+        if ruling.rule == SEQUENTIAL and self._plan is not None and ruling.multiplier is not None:
+            path = self._plan.path
+            index = min(int(np.searchsorted(path.multiplier, ruling.multiplier)), len(path.multiplier) - 1)
+            return {"p_correct": float(path.accuracy[index]), "cost_usd": float(path.cost[index])}
+        prediction = situation.prediction
+        return {
+            "p_correct": float(prediction.p_correct[action]),
+            "p_interval": (float(prediction.p_low[action]), float(prediction.p_high[action])),
+            "cost_usd": float(prediction.cost_usd[action]),
+        }
 
     def _index(self, action: Action) -> int:
         """Where a forced action stands in the catalogue, -1 where the bundle does not know it."""
@@ -378,6 +494,10 @@ class FallbackController:
         """The fixed action, and that there is no bundle."""
         del query, defaults, scarcity
         return {"action": str(self._first(models)), "bundle": "none", "tier": tier, "rule": FALLBACK, "degraded": "no_bundle"}
+
+    def follow(self, query: Query, decision: Decision, *, defaults: Constraints = NO_CONSTRAINTS, scarcity: Scarcity = CALM) -> None:
+        """Nothing is known beyond the fixed action."""
+        del query, decision, defaults, scarcity
 
     def _first(self, models: Models) -> Action:
         for action in self.actions:

@@ -6,6 +6,7 @@ any of it was fitted, nor of decision rules.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -146,10 +147,14 @@ class PriceVector:
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Learners, their weights (summing to 1), a calibrator, an error band and the cost head."""
+    """Learners, their weights, a calibrator, an error band and the cost head.
 
-    learners: tuple[Linear | Boosted, ...]
-    weights: tuple[float, ...]
+    Attributes:
+        weights: one for each of k learners, or (k, a) where every action weighs them in its own way.
+    """
+
+    learners: tuple[Learner, ...]
+    weights: Sequence[float] | Array
     calibrator: Calibrator
     band: ErrorBand
     costs: CostHead

@@ -103,9 +103,13 @@ class MultiplierPath:
 
     def for_target(self, target: float) -> tuple[float, bool]:
         """The smallest multiplier whose mean accuracy meets the target; the best attainable and False if none does."""
+        index, attainable = self.index_for(target)
+        return float(self.multiplier[index]), attainable
+
+    def index_for(self, target: float) -> tuple[int, bool]:
+        """Where on the path that multiplier stands."""
         meets = np.flatnonzero(self.accuracy >= target - 1e-12)
-        index = int(meets[0]) if len(meets) else int(np.argmax(self.accuracy))
-        return float(self.multiplier[index]), bool(len(meets))
+        return (int(meets[0]), True) if len(meets) else (int(np.argmax(self.accuracy)), False)
 
     def for_cost(self, max_mean_cost: float) -> tuple[float, bool]:
         """The largest multiplier whose mean cost is within the budget; the cheapest and False if none is."""

@@ -77,6 +77,27 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     cost_ratio_on_curve: Interval
 
 
+class SequentialPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The sequential policy at one price of accuracy: mean cost a query and accuracy with its interval."""
+
+    multiplier_usd: float
+    cost_usd: float
+    accuracy: Interval
+
+
+class SequentialReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The sequential policy on the test queries, next to the prompt-only router, and whether it is used and why.
+
+    `actions` are those it may run; `gain_over_router` is in utility, None where no policy was fitted.
+    """
+
+    actions: list[str]
+    used: bool
+    reason: str
+    points: list[SequentialPoint] = []
+    gain_over_router: Interval | None = None
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the report and the promotion need, as plain data."""
 
@@ -106,6 +127,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     utility_scale_usd: float
     utility_router: list[float]
     utility_best_fixed: list[float]
+    sequential: SequentialReport | None = None
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -7,9 +7,11 @@ of the policy they lead to, on cross-fitted predictions, and the simplest within
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from rheostat.data.errors import DatasetError
@@ -17,16 +19,22 @@ from rheostat.data.ledger import Price
 from rheostat.data.schema import Action
 from rheostat.router.base import Array, Encoder, FeatureRow
 from rheostat.router.bundle import Bundle, HeldOut
-from rheostat.router.calibration import fit_band, fit_platt
+from rheostat.router.calibration import fit_band, fit_platt, logit
 from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import MAX_SUPPORT, Guard, distances
 from rheostat.router.predictor import CostHead, Predictor
+from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
 from rheostat.training.evaluate import Evaluation, Facts, Interval, costed, evaluate, judge
-from rheostat.training.learners import LEARNERS, TrainingSet, fit_costs
-from rheostat.training.outcomes import OutcomeTable
+from rheostat.training.learned_actions import with_learned_stops
+from rheostat.training.learners import LEARNERS, TrainingSet, action_means, fit_costs
+from rheostat.training.outcomes import OutcomeTable, Rows
+from rheostat.training.plans import fit_sequence
+from rheostat.training.replay import is_learned
+from rheostat.training.sample_log import SampleLog
 from rheostat.training.split import Split, folds, split_rows
+from rheostat.training.stack import fit_weights
 
 MIN_QUERIES = 40
 N_FOLDS = 3
@@ -34,13 +42,20 @@ N_CANARY = 8
 GUARD_QUANTILE = 0.999
 _BATCH = 512
 
+Weights = Mapping[str, "float | Array"]
+
 # Weights over learners, simplest first: the order in which ties within one standard error are broken.
-CANDIDATES: dict[str, dict[str, float]] = {
+CANDIDATES: dict[str, Weights] = {
     "constant": {"constant": 1.0},
+    "segments": {"segments": 1.0},
+    "kmeans": {"kmeans": 1.0},
     "logistic": {"logistic": 1.0},
     "lightgbm": {"lightgbm": 1.0},
     "logistic+lightgbm": {"logistic": 0.5, "lightgbm": 0.5},
+    "logistic+lightgbm+segments": {"logistic": 1 / 3, "lightgbm": 1 / 3, "segments": 1 / 3},
 }
+# Last, because it is the least simple: every action weighs these in its own way, as the cross-fitted predictions say.
+STACK, STACKED = "stack", ("logistic", "lightgbm", "kmeans", "segments")
 
 Progress = Callable[[str, float], None]
 
@@ -65,6 +80,7 @@ def fit(
     encoder: Encoder,
     encoder_name: str,
     prices: Mapping[str, Price],
+    log: SampleLog | None = None,
     seed: int = 0,
     version: str = "0",
     on_progress: Progress = quiet,
@@ -76,6 +92,7 @@ def fit(
         encoder: text to vectors.
         encoder_name: what the configuration calls it.
         prices: by model.
+        log: the samples behind the table's first rows; from them stop rules and the sequential policy are learned.
         seed: of splits, learners and bootstrap.
         version: label of the bundle.
         on_progress: told the step and the share done, in [0, 1].
@@ -83,24 +100,34 @@ def fit(
     Raises:
         DatasetError: too few queries or actions, or rewards that are all the same.
     """
-    check_table(table)
+    check_table(_without_learned(table) if log else table)
     on_progress("embed", 0.0)
-    data = training_set(table, encoder)
-    split = _split(table, seed)
+    data, stops = training_set(table, encoder), dict[str, StopModel]()
+    if log is not None:
+        on_progress("stop rules", 0.1)
+        data, stops = with_learned_stops(data, log, split_rows(table.texts, seed=seed).train, seed=seed)
+    split = _split(data.table, seed)
     train = data.rows(split.train)
     on_progress("compare learners", 0.2)
-    candidates, learner = choose(train, prices, seed)
-    on_progress("fit", 0.6)
-    predictor = fit_predictor(data, split, CANDIDATES[learner], seed)
-    bundle = _bundle(data, split, predictor, encoder, encoder_name, version, prices)
-    on_progress("shuffled control", 0.75)
-    control = replace(bundle, predictor=_shuffled_predictor(data, split, CANDIDATES[learner], seed))
+    chosen = choose(train, prices, seed)
+    on_progress("fit", 0.5)
+    predictor = fit_predictor(data, split, chosen.weights, seed)
+    bundle = replace(_bundle(data, split, predictor, encoder, encoder_name, version, prices), stops=stops)
+    sequence = None
+    if log is not None:
+        on_progress("sequential policy", 0.6)
+        sequence = fit_sequence(bundle, data, log, split, chosen.p_correct, seed=seed, prices=prices)
+        bundle = replace(bundle, plan=sequence.plan)
+    on_progress("shuffled control", 0.8)
+    control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
     on_progress("evaluate", 0.9)
-    test = table.rows(split.test)
-    calibration = judge(bundle, table.rows(split.calibration), prices, encoder=encoder)
+    test = data.table.rows(split.test)
+    calibration = judge(bundle, data.table.rows(split.calibration), prices, encoder=encoder)
     judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
-    facts = Facts(version, learner, candidates, seed, len(split.train))
+    facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train))
     evaluation = evaluate(test, judged=judged, calibration=calibration, shuffled=shuffled, facts=facts)
+    if sequence is not None:
+        evaluation = msgspec.structs.replace(evaluation, sequential=sequence.report)
     on_progress("done", 1.0)
     return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, test)
 
@@ -129,6 +156,11 @@ def check_table(table: OutcomeTable) -> None:
         )
 
 
+def _without_learned(table: OutcomeTable) -> OutcomeTable:
+    """The actions that are known before a stop rule is fitted."""
+    return table.only([action for action in table.actions if not is_learned(Action.parse(action))])
+
+
 def training_set(table: OutcomeTable, encoder: Encoder) -> TrainingSet:
     """Features of every query, next to the outcomes."""
     texts = list(table.texts)
@@ -136,19 +168,38 @@ def training_set(table: OutcomeTable, encoder: Encoder) -> TrainingSet:
     return TrainingSet(feature_rows(np.concatenate(parts), texts), encoder.dimension, table)
 
 
-def choose(train: TrainingSet, prices: Mapping[str, Price], seed: int) -> tuple[dict[str, Interval], str]:
-    """Utility of every candidate with 95% interval, and the simplest within one standard error of the best."""
+class Chosen(NamedTuple):
+    """The learner that was chosen, how it weighs others, all utilities with 95% intervals, and its (n, a) cross-fitted predictions."""
+
+    learner: str
+    weights: Weights
+    utilities: dict[str, Interval]
+    p_correct: Array
+
+
+def choose(train: TrainingSet, prices: Mapping[str, Price], seed: int) -> Chosen:
+    """The simplest candidate within one standard error of the most useful one, on cross-fitted predictions."""
     logits = cross_fitted(train, seed)
     complete = np.flatnonzero(train.table.known_in_full)
     truth = costed(train.table.rows(complete), prices)
     scale = float(truth.cost_usd[:, best_fixed(truth)].mean())
     cost = _expected_cost(fit_costs(train), train, prices)[complete]
-    utilities = {}
-    for name, weights in CANDIDATES.items():
+    candidates = {**CANDIDATES, STACK: stack_weights(logits, train, complete)}
+    predicted, utilities = {}, {}
+    for name, weights in candidates.items():
         mixed = _mixed(logits, weights)
-        p = fit_platt(mixed, train.table.reward, train.table.weight)(mixed)[complete]
-        utilities[name] = policy_utility(p, cost, truth, scale_usd=scale)
-    return {name: _normal_interval(values) for name, values in utilities.items()}, simplest_of_best(utilities)
+        predicted[name] = fit_platt(mixed, train.table.reward, train.table.weight)(mixed)
+        utilities[name] = policy_utility(predicted[name][complete], cost, truth, scale_usd=scale)
+    learner = simplest_of_best(utilities)
+    intervals = {name: _normal_interval(values) for name, values in utilities.items()}
+    return Chosen(learner, candidates[learner], intervals, predicted[learner])
+
+
+def stack_weights(logits: Mapping[str, Array], train: TrainingSet, complete: Rows) -> Weights:
+    """How each action weighs the stacked learners; the constants are left to the calibrator."""
+    x = np.stack([logits[name][complete] for name in STACKED], axis=2)
+    weights = fit_weights(x, train.table.reward[complete], logit(action_means(train.table)))
+    return {name: weights[:, at] for at, name in enumerate(STACKED)}
 
 
 def simplest_of_best(utilities: Mapping[str, Array]) -> str:
@@ -165,28 +216,27 @@ def simplest_of_best(utilities: Mapping[str, Array]) -> str:
     return best
 
 
-def cross_fitted(train: TrainingSet, seed: int) -> dict[str, Array]:
+def cross_fitted(train: TrainingSet, seed: int, names: Iterable[str] = tuple(LEARNERS)) -> dict[str, Array]:
     """(n, a) logits by learner, each query's from models that did not see it."""
-    parts = folds(train.table.texts, N_FOLDS, seed=seed)
-    logits = {name: np.zeros(train.table.reward.shape) for name in LEARNERS}
-    for part in parts:
-        rest = np.setdiff1d(np.arange(len(train.table)), part)
-        for name, fit_learner in LEARNERS.items():
-            logits[name][part] = fit_learner(train.rows(rest), seed).logits(train.features[part])
+    logits = {name: np.zeros(train.table.reward.shape) for name in names}
+    for part in folds(train.table.texts, N_FOLDS, seed=seed):
+        rest = train.rows(np.setdiff1d(np.arange(len(train.table)), part))
+        for name, found in logits.items():
+            found[part] = LEARNERS[name](rest, seed).logits(train.features[part])
     return logits
 
 
-def fit_predictor(data: TrainingSet, split: Split, weights: Mapping[str, float], seed: int) -> Predictor:
+def fit_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int) -> Predictor:
     """Learners and costs from the train queries, calibrator and error band from the calibration queries."""
     train, held = data.rows(split.train), data.rows(split.calibration)
     learners = tuple(LEARNERS[name](train, seed) for name in weights)
     mixed = _mixed(dict(zip(weights, (learner.logits(held.features) for learner in learners), strict=True)), weights)
     calibrator = fit_platt(mixed, held.table.reward, held.table.weight)
     band = fit_band(calibrator(mixed), held.table.reward, held.table.weight)
-    return Predictor(learners, tuple(weights.values()), calibrator, band, fit_costs(train))
+    return Predictor(learners, np.array(list(weights.values())), calibrator, band, fit_costs(train))
 
 
-def _shuffled_predictor(data: TrainingSet, split: Split, weights: Mapping[str, float], seed: int) -> Predictor:
+def _shuffled_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int) -> Predictor:
     """The same fit on rewards dealt out anew among the queries: whatever it gains is an artefact."""
     order = np.random.default_rng(seed).permutation(len(data.table))
     table = replace(data.table, reward=data.table.reward[order], weight=data.table.weight[order])
@@ -244,7 +294,7 @@ def _expected_cost(costs: CostHead, data: TrainingSet, prices: Mapping[str, Pric
     return expected.cost_usd(prices)
 
 
-def _mixed(logits: Mapping[str, Array], weights: Mapping[str, float]) -> Array:
+def _mixed(logits: Mapping[str, Array], weights: Weights) -> Array:
     return np.asarray(sum(weight * logits[name] for name, weight in weights.items()))
 
 

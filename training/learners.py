@@ -14,13 +14,17 @@ import numpy.typing as npt
 from rheostat.data.schema import Action
 from rheostat.router.base import Array, FeatureRow
 from rheostat.router.calibration import logit
-from rheostat.router.predictor import LOGIT_LIMIT, Boosted, CostHead, Linear
+from rheostat.router.lookup import Clusters, Segments
+from rheostat.router.predictor import LOGIT_LIMIT, Boosted, CostHead, Learner, Linear
 from rheostat.training.outcomes import OutcomeTable
 
 PROJECTED = 24
 ROUNDS = 160
 RIDGE_LOGISTIC = 20.0
 RIDGE_COST = 30.0
+CLUSTERS = 64
+PRIOR_GROUP = 5.0
+SEGMENT_RIDGE = 0.3
 _PRIOR = 2.0  # pseudo-observations of the table's mean behind every action's own mean
 
 
@@ -37,7 +41,7 @@ class TrainingSet:
         return TrainingSet(self.features[index], self.dimension, self.table.rows(index))
 
 
-Fit = Callable[[TrainingSet, int], "Linear | Boosted"]
+Fit = Callable[[TrainingSet, int], Learner]
 
 
 def fit_constant(data: TrainingSet, seed: int = 0) -> Linear:
@@ -107,7 +111,51 @@ _SETTINGS = {
     "verbosity": -1,
 }
 
-LEARNERS: dict[str, Fit] = {"constant": fit_constant, "logistic": fit_logistic, "lightgbm": fit_boosted}
+
+def fit_clusters(data: TrainingSet, seed: int = 0) -> Clusters:
+    """Mean rewards in k-means clusters of the embeddings, drawn to each action's own mean."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    embeddings = np.ascontiguousarray(data.features[:, : data.dimension])
+    n_clusters = max(1, min(CLUSTERS, len(embeddings) // 10, len(np.unique(embeddings[: 10 * CLUSTERS], axis=0))))
+    found = MiniBatchKMeans(n_clusters, n_init=1, max_iter=40, batch_size=1024, random_state=seed).fit(embeddings)
+    return Clusters(found.cluster_centers_.astype(np.float32), logit(_group_means(data, found.labels_, n_clusters)))
+
+
+def fit_segments(data: TrainingSet, seed: int = 0) -> Segments:
+    """A softmax over data sets by their texts, and each data set's mean rewards."""
+    from sklearn.linear_model import LogisticRegression
+
+    del seed
+    names, codes = np.unique(data.table.datasets, return_inverse=True)
+    mean, scale = _standard(data.features)
+    weights, bias = np.zeros((data.features.shape[1], len(names))), np.zeros(len(names))
+    if len(names) > 1:
+        x = np.clip((data.features - mean) / scale, -6, 6)
+        model = LogisticRegression(C=SEGMENT_RIDGE, max_iter=200, tol=1e-2).fit(x, codes)
+        # With two data sets scikit-learn has one column: the other's logit is 0.
+        two = len(names) == 2
+        weights[:, -1 if two else slice(None)] = model.coef_[0] if two else model.coef_.T
+        bias[-1 if two else slice(None)] = model.intercept_[0] if two else model.intercept_
+    return Segments(mean, scale, weights, bias, _group_means(data, codes, len(names)))
+
+
+def _group_means(data: TrainingSet, codes: npt.NDArray[np.intp], n_groups: int) -> Array:
+    """(n_groups, a) mean reward of each group over what was observed, drawn to the action's own mean."""
+    weight = _normalised(data.table.weight)
+    seen, total = np.zeros((n_groups, weight.shape[1])), np.zeros((n_groups, weight.shape[1]))
+    np.add.at(seen, codes, weight)
+    np.add.at(total, codes, weight * data.table.reward)
+    return np.asarray((total + PRIOR_GROUP * action_means(data.table)) / (seen + PRIOR_GROUP))
+
+
+LEARNERS: dict[str, Fit] = {
+    "constant": fit_constant,
+    "logistic": fit_logistic,
+    "lightgbm": fit_boosted,
+    "kmeans": fit_clusters,
+    "segments": fit_segments,
+}
 
 
 def action_features(actions: Sequence[Action]) -> tuple[Array, list[int]]:
@@ -118,11 +166,16 @@ def action_features(actions: Sequence[Action]) -> tuple[Array, list[int]]:
     models, strategies = sorted({a.model for a in actions}), sorted({a.strategy for a in actions})
     rows = []
     for position, action in enumerate(actions):
-        samples = action.arguments.get("k", action.arguments.get("n", 1))
-        count = float(samples) if isinstance(samples, int | float) else 1.0
+        count = samples_of(action)
         indicators = [float(action.model == model) for model in models] + [float(action.strategy == strategy) for strategy in strategies]
         rows.append([*indicators, float(position), np.log2(count), np.log2(action.max_tokens / max(count, 1.0))])
     return np.array(rows), [0] * (len(models) + len(strategies) + 2) + [1]
+
+
+def samples_of(action: Action) -> float:
+    """Samples an action draws at most."""
+    samples = action.arguments.get("k", action.arguments.get("n", 1))
+    return float(samples) if isinstance(samples, int | float) else 1.0
 
 
 def principal_directions(embeddings: FeatureRow, size: int = PROJECTED) -> Array:

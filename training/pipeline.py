@@ -69,7 +69,7 @@ def train_router(
     on_progress("encoder", 0.05)
     name = new_id("train")
     fitted = fit(
-        data.table, encoder=load_encoder(encoder, cache_folder=state / "encoders"), encoder_name=encoder, prices=prices,
+        data.table, encoder=load_encoder(encoder, cache_folder=state / "encoders"), encoder_name=encoder, prices=prices, log=data.log,
         seed=seed, version=name, on_progress=lambda step, share: on_progress(step, 0.1 + 0.8 * share),
     )  # fmt: skip
     folder = state / "training" / name

@@ -67,7 +67,7 @@ class Items:
         chance = rng.random((len(item), self.codes.shape[1]))
         chance[np.arange(self.codes.shape[1]) >= self.count[item, None]] = 2.0
         order = chance.argsort(axis=1)[:, :k]
-        return trajectories(*_relabelled(np.take_along_axis(self.codes[item], order, axis=1), self.rewards[item])), item
+        return trajectories(*relabelled(np.take_along_axis(self.codes[item], order, axis=1), self.rewards[item])), item
 
 
 def read_items(path: Path, k: int) -> Items:
@@ -141,7 +141,7 @@ def _coded(rows: pl.DataFrame) -> Items:
     )
 
 
-def _relabelled(codes: Codes, rewards: Array) -> tuple[Codes, Array]:
+def relabelled(codes: Codes, rewards: Array) -> tuple[Codes, Array]:
     """Answers numbered by where they first appear in the run, so that no run has more than K, with their rewards."""
     first = (codes[:, :, None] == codes[:, None, :]).argmax(axis=2).astype(np.int16)
     worth = np.take_along_axis(rewards, np.maximum(codes, 0).astype(np.intp), axis=1)

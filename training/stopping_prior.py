@@ -113,6 +113,6 @@ def _predicted(data: TrainingSet, train: npt.NDArray[np.intp], cells: tuple[Arra
     data = replace(data, table=replace(data.table, reward=cells[0], weight=cells[1]))
     seen = data.rows(train)
     logits = np.mean([LEARNERS[name](seen, seed).logits(data.features) for name in STACK], axis=0)
-    folded = cross_fitted(seen, seed)
+    folded = cross_fitted(seen, seed, STACK)
     logits[train] = np.mean([folded[name] for name in STACK], axis=0)
     return np.asarray(logits)

@@ -22,7 +22,8 @@ from rheostat.data.schema import Action
 from rheostat.data.segment_files import read_segments, rows_frame, with_rewards
 from rheostat.data.segments import Row
 from rheostat.training.outcomes import Array, OutcomeTable
-from rheostat.training.replay import replay
+from rheostat.training.replay import default_actions, label
+from rheostat.training.sample_log import SampleLog
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,11 +37,14 @@ class TrainingData:
     """A table, and where it came from.
 
     Attributes:
+        table: the log's queries first, in the log's order; actions with a learned stop rule have no weight there yet.
+        log: the samples.
         digests: sha256 of every file read, by name.
         live: how many live rows were used, and how many were not, by reason.
     """
 
     table: OutcomeTable
+    log: SampleLog
     digests: dict[str, str]
     live: dict[str, int] = field(default_factory=dict)
 
@@ -69,12 +73,13 @@ def load_training_data(
         live += [rows] if len(rows) else []
     if not logs:
         raise DatasetError(f"no samples in {', '.join(map(str, paths)) or 'no files'}: collect a log first, live traffic alone is partial")
-    table = replay(pl.concat(logs), actions, seed=seed)
+    log = SampleLog.of(pl.concat(logs))
+    table = label(log, default_actions(log) if actions is None else actions, seed=seed)
     digests = {path.name: digest_file(path) for path in paths}
     if not live:
-        return TrainingData(table, digests)
+        return TrainingData(table, log, digests)
     partial, counts = live_table(pl.concat(live), table.actions, max_weight=max_weight)
-    return TrainingData(table.joined(partial), digests, counts)
+    return TrainingData(table.joined(partial), log, digests, counts)
 
 
 def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT) -> tuple[OutcomeTable, dict[str, int]]:

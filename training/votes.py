@@ -7,7 +7,7 @@ of the strategies in `policies`, vectorised over queries and permutations.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from rheostat.policies.stopping import RULES, parse_rule
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int16]
 WAVES = (2, 2, 4)
-ROUNDS = 2
+ORDERS = 32
 CHUNK = 512
 _NEVER = 1 << 14
 VOTE_RULES = frozenset({"fixed", "lead", "curtail", "beta"})
@@ -86,56 +86,82 @@ def _evidence(v1: int, v2: int, drawn: int, k: int) -> Evidence:
 
 
 def replay_votes(codes: Counts, correct: Array, tokens: Array, count: npt.NDArray[np.intp], schedule: Schedule, *, seed: int = 0) -> Votes:
-    """Run a schedule over permuted samples of every query.
+    """One schedule run over permuted samples of every query; see `replay_schedules`."""
+    return replay_schedules(codes, correct, tokens, count, [schedule], seed=seed)[0]
+
+
+def replay_schedules(
+    codes: Counts, correct: Array, tokens: Array, count: npt.NDArray[np.intp], schedules: Sequence[Schedule], *, seed: int = 0
+) -> list[Votes]:
+    """Run schedules over the same permuted samples of every query.
 
     Args:
         codes: (n, K) answer numbers within the query, -1 where unparsed.
         correct: (n, K) in [0, 1].
         tokens: (n, K) generated tokens.
-        count: (n,) samples present, first in each row; rows with fewer than k give zeros.
-        schedule: k, the checks and the stop rule.
+        count: (n,) samples present, first in each row; rows with fewer than a schedule's k give zeros.
+        schedules: k, the checks and the stop rule of each.
         seed: of the permutations.
 
     Returns:
-        Expectations over `ROUNDS` random orders and all their rotations.
+        For each schedule the expectations over random orders and all their rotations.
     """
-    n = len(codes)
-    result = np.zeros((4, n))
-    for depth in np.unique(count[count >= schedule.k]):
+    results = np.zeros((len(schedules), 4, len(codes)))
+    for depth in np.unique(count):
+        reached = [number for number, schedule in enumerate(schedules) if schedule.k <= depth]
         rows = np.flatnonzero(count == depth)
-        orders = _orders(int(depth), seed)
-        for start in range(0, len(rows), CHUNK):
+        orders = _orders(int(depth), seed) if reached else np.zeros((0, 0), dtype=np.intp)
+        for start in range(0, len(rows) if reached else 0, CHUNK):
             part = rows[start : start + CHUNK]
-            result[:, part] = _run(codes[part], correct[part], tokens[part], orders, schedule)
-    return Votes(*result)
+            found = _run(codes[part], correct[part], tokens[part], orders, [schedules[number] for number in reached])
+            for number, values in zip(reached, found, strict=True):
+                results[number][:, part] = values
+    return [Votes(*result) for result in results]
 
 
 def _orders(depth: int, seed: int) -> npt.NDArray[np.intp]:
-    """(ROUNDS * depth, depth) orders: rotations of random ones, so each sample is equally often at each position."""
+    """(rounds * depth, depth) orders: rotations of random ones, so each sample is equally often at each position."""
     rng = np.random.default_rng(seed)
     shifts = (np.arange(depth)[:, None] + np.arange(depth)) % depth
-    return np.vstack([rng.permutation(depth)[shifts] for _ in range(ROUNDS)])
+    return np.vstack([rng.permutation(depth)[shifts] for _ in range(max(1, ORDERS // depth))])
 
 
-def _run(codes: Counts, correct: Array, tokens: Array, orders: npt.NDArray[np.intp], schedule: Schedule) -> Array:
-    """(4, n) expectations of one chunk."""
-    value = _value_of_answer(codes, correct)
-    prefix = orders[:, : schedule.k]
+def _run(codes: Counts, correct: Array, tokens: Array, orders: npt.NDArray[np.intp], schedules: Sequence[Schedule]) -> list[Array]:
+    """(4, n) expectations of one chunk for each schedule."""
+    value = answer_rewards(codes, correct)
+    prefix = orders[:, : max(schedule.k for schedule in schedules)]
     spent = np.cumsum(tokens[:, prefix], axis=2)
     tally = Tally.empty(len(codes), len(orders), value.shape[1])
-    running = np.ones((len(codes), len(orders)), dtype=bool)
-    result = np.zeros((4, *running.shape))
-    for position in range(schedule.k):
+    tracks = [_Track.of(schedule, spent.shape[:2]) for schedule in schedules]
+    for position in range(prefix.shape[1]):
         tally.add(codes[:, prefix[:, position]], position)
-        if position + 1 not in schedule.checks:
-            continue
-        ends = running & _stops(tally, schedule, position + 1)
-        reward = np.where(tally.leader >= 0, np.take_along_axis(value, np.maximum(tally.leader, 0).astype(np.intp), axis=1), 0.0)
-        wave = schedule.checks.index(position + 1) + 1
-        for slot, outcome in enumerate((reward, spent[:, :, position], np.array(position + 1.0), np.array(float(wave)))):
-            result[slot] += ends * outcome
-        running &= ~ends
-    return np.asarray(result.mean(axis=2))
+        looking = [track for track in tracks if position + 1 in track.schedule.checks]
+        if looking:
+            reward = np.where(tally.leader >= 0, np.take_along_axis(value, np.maximum(tally.leader, 0).astype(np.intp), axis=1), 0.0)
+        for track in looking:
+            track.look(tally, position + 1, reward, spent[:, :, position])
+    return [np.asarray(track.result.mean(axis=2)) for track in tracks]
+
+
+@dataclass(slots=True)
+class _Track:
+    """A schedule on its way through (n, orders) runs: which still draw, and what the others ended with."""
+
+    schedule: Schedule
+    running: npt.NDArray[np.bool_]
+    result: Array
+
+    @classmethod
+    def of(cls, schedule: Schedule, shape: tuple[int, ...]) -> _Track:
+        return cls(schedule, np.ones(shape, dtype=bool), np.zeros((4, *shape)))
+
+    def look(self, tally: Tally, drawn: int, reward: Array, spent: Array) -> None:
+        """End the runs that stop after `drawn` samples."""
+        ends = self.running & _stops(tally, self.schedule, drawn)
+        wave = self.schedule.checks.index(drawn) + 1
+        for slot, outcome in enumerate((reward, spent, np.array(float(drawn)), np.array(float(wave)))):
+            self.result[slot] += ends * outcome
+        self.running &= ~ends
 
 
 def _stops(tally: Tally, schedule: Schedule, drawn: int) -> npt.NDArray[np.bool_]:
@@ -144,8 +170,8 @@ def _stops(tally: Tally, schedule: Schedule, drawn: int) -> npt.NDArray[np.bool_
     return schedule.stops[drawn][tally.first, tally.second]
 
 
-def _value_of_answer(codes: Counts, correct: Array) -> Array:
-    """(n, answers) mean correctness of each distinct answer of a query."""
+def answer_rewards(codes: Counts, correct: Array) -> Array:
+    """(n, answers) mean correctness of each distinct answer of a query, for (n, K) samples, -1 being unparsed."""
     width = int(codes.max(initial=0)) + 1
     rows, columns = np.nonzero(codes >= 0)
     total, seen = np.zeros((len(codes), width)), np.zeros((len(codes), width))

@@ -15,6 +15,7 @@ from rheostat.data.simulate import World
 from rheostat.training.fit import Fitted, fit
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.replay import replay
+from rheostat.training.sample_log import SampleLog
 
 PRICES = {"small": Price(usd_per_1m_output=1.0), "large": Price(usd_per_1m_output=5.0)}
 SPELLINGS = (
@@ -51,6 +52,13 @@ def _direction(word: str, dimension: int) -> np.ndarray:
 def simulated_table(n: int = 1600) -> OutcomeTable:
     frame = pl.DataFrame([msgspec.structs.asdict(s) for s in World(0).samples(n, direct=2, cot=8)], infer_schema_length=None)
     return replay(frame, [Action.parse(spelling) for spelling in SPELLINGS])
+
+
+@functools.cache
+def simulated_log(n: int = 500) -> SampleLog:
+    """One terse answer and sixteen chains of both models."""
+    samples = World(0).samples(n, direct=1, cot=16)
+    return SampleLog.of(pl.DataFrame([msgspec.structs.asdict(s) for s in samples], infer_schema_length=None))
 
 
 def fit_table(table: OutcomeTable, **options) -> Fitted:

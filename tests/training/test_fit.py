@@ -12,7 +12,7 @@ from rheostat.data.schema import Constraints, Query
 from rheostat.router.bundle import Bundle, check_canary
 from rheostat.router.controller import Controller
 from rheostat.training import learners
-from rheostat.training.fit import CANDIDATES, simplest_of_best, training_set
+from rheostat.training.fit import CANDIDATES, STACKED, cross_fitted, fit_predictor, simplest_of_best, stack_weights, training_set
 from rheostat.training.split import folds, split_rows
 from tests.training.fitting import PRICES, SPELLINGS, WordEncoder, fit_table, fitted, simulated_table
 
@@ -114,6 +114,30 @@ def test_candidates_are_convex_weights_over_known_learners():
     for weights in CANDIDATES.values():
         assert sum(weights.values()) == pytest.approx(1.0)
         assert set(weights) <= set(learners.LEARNERS)
+
+
+def test_the_stack_weighs_every_action_in_its_own_way_and_survives_a_bundle(tmp_path):
+    data = training_set(simulated_table(400), WordEncoder())
+    split = split_rows(data.table.texts, seed=0)
+    logits = cross_fitted(data.rows(split.train), 0, STACKED)
+    weights = stack_weights(logits, data.rows(split.train), np.arange(len(split.train)))
+    predictor = fit_predictor(data, split, weights, 0)
+    assert np.shape(predictor.weights) == (len(STACKED), len(SPELLINGS))
+    bundle = replace(fitted().bundle, predictor=predictor, canary=data.features[:4], canary_p=predictor.p_correct(data.features[:4]))
+    check_canary(Bundle.load(bundle.save(tmp_path / "bundle")))
+
+
+@pytest.mark.parametrize("name", list(learners.LEARNERS))
+def test_every_learner_tells_actions_apart_and_does_not_look_at_cells_without_weight(name):
+    data = training_set(simulated_table(400), WordEncoder())
+    weight = data.table.weight.copy()
+    weight[::3, 1] = 0.0
+    reward = data.table.reward.copy()
+    reward[::3, 1] = 1 - reward[::3, 1]
+    one, other = (replace(data, table=replace(data.table, weight=weight, reward=each)) for each in (data.table.reward, reward))
+    first, second = (learners.LEARNERS[name](each, 0).logits(data.features) for each in (one, other))
+    np.testing.assert_allclose(first, second)
+    assert first.mean(axis=0)[0] != first.mean(axis=0)[-1]
 
 
 def test_split_keeps_near_duplicates_together_and_survives_growth():

@@ -1,0 +1,112 @@
+"""What a controller knows while its decision is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from rheostat.data.schema import Action, Constraints, Query
+from rheostat.router.bundle import Bundle
+from rheostat.router.controller import SEQUENTIAL, Controller
+from rheostat.router.courses import Left, Plan
+from rheostat.router.predictor import PriceVector
+from rheostat.router.rules import MultiplierPath
+from rheostat.router.stopping import StopModel, StopPolicy
+from tests.router.conftest import ACTIONS, P_CORRECT, PlainEncoder, known_bundle
+from tests.router.test_courses import plan
+from tests.router.test_trees import stump
+
+VOTE = ACTIONS[2]
+TARGET = 0.6
+
+
+def planned(*, accuracy: float = 0.95, cost: float = 1e-9, price: float = 1e-6) -> Bundle:
+    """A bundle whose plan runs the first two actions, and reached `accuracy` at `cost` on held-out queries."""
+    made = plan()
+    path = MultiplierPath(np.array([1e-4, 2e-4]), np.array([accuracy, accuracy]), np.array([cost, cost]))
+    return replace(known_bundle(), plan=Plan(made.policy, (0, 1), path, PriceVector(np.full(2, price), np.zeros(2))))
+
+
+def controller(bundle: Bundle, **options) -> Controller:
+    return Controller(bundle, prices={}, encoder=PlainEncoder(), **options)
+
+
+def asked(**constraints) -> Query:
+    return Query.of_text("What is 1 + 1?", constraints=Constraints(target_accuracy=TARGET, **constraints))
+
+
+def test_several_actions_are_decided_where_they_reach_the_target_for_less():
+    decision = controller(planned()).decide(asked())
+    assert decision.rule == SEQUENTIAL
+    assert decision.action in ACTIONS[:2]
+    assert decision.p_correct == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("bundle", [planned(accuracy=0.5), planned(cost=1.0), planned(price=2e-6)])
+def test_one_action_is_decided_where_several_miss_the_target_or_cost_more_or_were_fitted_for_other_prices(bundle):
+    assert controller(bundle).decide(asked()).rule == "average"
+
+
+def test_several_actions_are_not_decided_where_they_are_switched_off_or_nothing_fits_or_high_stakes():
+    assert controller(planned(), sequential=False).decide(asked()).rule == "average"
+    assert controller(planned()).decide(asked(max_tokens_total=10)).rule == "cheapest"
+    assert controller(planned()).decide(asked(high_stakes=True)).rule == "per_query"
+    assert controller(planned()).decide(asked(), models=frozenset({"large"})).rule == "average"
+
+
+def test_following_a_course_goes_on_from_the_decided_action():
+    chosen = controller(planned())
+    query = asked()
+    decision = chosen.decide(query)
+    guidance = chosen.follow(query, decision)
+    assert guidance is not None
+    assert guidance.course is not None
+    first = guidance.actions.index(Action.parse(decision.action))
+    assert guidance.course.turn(Left()).action == first
+    guidance.course.saw(first, "2")
+    assert guidance.course.turn(Left()).action == 1 - first
+
+
+def test_a_decision_that_needs_nothing_more_or_is_of_another_bundle_is_not_followed():
+    plain, chosen = controller(known_bundle()), controller(planned())
+    query = asked()
+    assert plain.follow(query, plain.decide(query)) is None
+    other = msgspec.structs.replace(chosen.decide(query), bundle="another")
+    assert chosen.follow(query, other) is None
+
+
+def test_a_learned_rule_comes_with_the_prior_of_the_query():
+    stop = StopModel(StopPolicy((stump(),), 2), (0, 2))
+    chosen = controller(replace(known_bundle(), stops={VOTE: stop}))
+    query = asked()
+    decision = chosen.decide(query, forced=Action.parse(VOTE))
+    guidance = chosen.follow(query, decision)
+    assert guidance is not None
+    assert guidance.course is None
+    known = guidance.stop(Action.parse(VOTE))
+    assert known is not None
+    assert known.prior == pytest.approx(stop.prior(P_CORRECT), abs=1e-6)
+    assert guidance.stop(Action.parse(ACTIONS[0])) is None
+
+
+def test_exploring_takes_one_action_in_the_place_of_several_with_its_chance():
+    chosen = controller(planned(), epsilon=0.5, seed=1)
+    decisions = [chosen.decide(asked()) for _ in range(400)]
+    several = [d for d in decisions if d.rule == SEQUENTIAL]
+    tried = [d for d in decisions if d.rule == "average"]
+    assert len(several) == pytest.approx(200, abs=50)
+    assert {d.propensity for d in several} == {0.5}
+    assert all(d.explored for d in tried)
+    assert sum(chance for chance in {d.action: d.propensity for d in tried}.values()) == pytest.approx(0.5)
+
+
+def test_bundle_keeps_plan_and_stop_rules(tmp_path):
+    stop = StopModel(StopPolicy((None, stump()), 2), (0, 2))
+    bundle = replace(planned(), stops={VOTE: stop})
+    back = Bundle.load(bundle.save(tmp_path / "bundle"))
+    assert back.plan is not None
+    assert back.plan.arms == (0, 1)
+    np.testing.assert_array_equal(back.stops[VOTE].policy.advantage(np.zeros((1, 7)), 2), [11.0])

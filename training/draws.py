@@ -1,0 +1,145 @@
+"""One draw of every action on every query of a log: what each would have answered, had they all been run side by side.
+
+Actions that use the same sampler get samples of their own as far as the log reaches, so that agreement between them
+means what it will mean when they are really run. Votes stop as their rule says. Unparsed answers are -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.data.schema import Action
+from rheostat.router.base import Array
+from rheostat.router.calibration import logit
+from rheostat.router.sequential import NO_ANSWER, Codes
+from rheostat.router.stopping import StopModel
+from rheostat.training.learned_actions import PUBLISHED_LEAD
+from rheostat.training.outcomes import Rows
+from rheostat.training.replay import VOTES, is_learned, schedule_of
+from rheostat.training.sample_log import Sampled, SampleLog, needed
+from rheostat.training.sampled_items import relabelled
+from rheostat.training.stopping import lead_stops, learned_stops
+from rheostat.training.trajectories import Trajectories, trajectories
+from rheostat.training.votes import Schedule
+
+Stops = npt.NDArray[np.bool_]
+
+
+class Draws(NamedTuple):
+    """What each action answered; all are (n, a): answer numbers that mean the same for all actions, rewards, tokens."""
+
+    answers: Codes
+    reward: Array
+    tokens: Array
+
+
+class _Column(NamedTuple):
+    """The draw of one action, each (n,)."""
+
+    answers: Codes
+    reward: Array
+    tokens: Array
+
+
+class _Samples(NamedTuple):
+    """The samples one action drew, each (n, k), in order of submission."""
+
+    codes: Codes
+    shared: Codes
+    correct: Array
+    tokens: Array
+    scores: Array
+
+
+def draw(
+    log: SampleLog, actions: Sequence[Action], rows: Rows, *, p_correct: Array, stops: Mapping[str, StopModel], seed: int = 0
+) -> Draws:
+    """Draw every action once on each of some queries.
+
+    Args:
+        log: with enough samples of these queries for each action.
+        actions: a of them.
+        rows: n rows of the log.
+        p_correct: (n, c) predictions for the whole catalogue, for the priors of learned stop rules.
+        stops: learned stop rules by action.
+        seed: of the orders of samples.
+    """
+    rng = np.random.default_rng(seed)
+    hands: dict[int, _Hand] = {}
+    columns = []
+    for action in actions:
+        sampled = log.sampler_of(action)
+        hand = hands.setdefault(id(sampled), _Hand(sampled, rows, rng))
+        model = stops.get(str(action))
+        prior = logit(p_correct[:, list(model.priors)]) if model else None
+        columns.append(_played(action, hand.take(needed(action)), model, prior))
+    return Draws(*(np.stack(parts, axis=1) for parts in zip(*columns, strict=True)))
+
+
+class _Hand:
+    """A sampler's samples of some queries in random order, dealt out from the top and then again from the start."""
+
+    def __init__(self, sampled: Sampled, rows: Rows, rng: np.random.Generator) -> None:
+        chance = rng.random((len(rows), sampled.depth))
+        chance[np.arange(sampled.depth) >= sampled.count[rows, None]] = 2.0
+        self._order, self._sampled, self._rows, self._dealt = chance.argsort(axis=1), sampled, rows, 0
+
+    def take(self, k: int) -> _Samples:
+        count = np.maximum(self._sampled.count[self._rows], 1)[:, None]
+        at = np.take_along_axis(self._order, (self._dealt + np.arange(k)) % count, axis=1)
+        self._dealt += k
+        sampled = self._sampled
+        shared = sampled.codes if sampled.shared is None else sampled.shared
+        codes, shared = (np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.codes, shared))
+        correct, tokens, scores = (
+            np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.correct, sampled.tokens, sampled.scores)
+        )
+        return _Samples(codes, shared, correct, tokens, scores)
+
+
+def _played(action: Action, samples: _Samples, model: StopModel | None, prior: Array | None) -> _Column:
+    each = np.arange(len(samples.codes))
+    if action.strategy == VOTES:
+        return _voted(action, samples, model, prior)
+    chosen = samples.scores.argmax(axis=1)
+    return _Column(samples.shared[each, chosen], samples.correct[each, chosen], samples.tokens.sum(axis=1))
+
+
+def _voted(action: Action, samples: _Samples, model: StopModel | None, prior: Array | None) -> _Column:
+    each, k = np.arange(len(samples.codes)), samples.codes.shape[1]
+    codes, _ = relabelled(samples.codes, np.zeros((len(each), int(samples.codes.max(initial=0)) + 1)))
+    runs = trajectories(codes, np.zeros((len(each), k)))
+    at = _stops(action, runs, model, prior).argmax(axis=1)
+    leader = _leader(samples.codes, at)
+    led = leader >= 0
+    pick = np.maximum(leader, 0)
+    return _Column(
+        answers=np.where(led, samples.shared[each, pick], np.int16(NO_ANSWER)),
+        reward=np.where(led, samples.correct[each, pick], 0.0),
+        tokens=samples.tokens.cumsum(axis=1)[each, at],
+    )
+
+
+def _stops(action: Action, runs: Trajectories, model: StopModel | None, prior: Array | None) -> Stops:
+    """(n, k) where the action's rule ends the run."""
+    if is_learned(action):
+        if model is None or prior is None:
+            return lead_stops(runs, PUBLISHED_LEAD, schedule_of(action).checks)
+        return learned_stops(model.policy, runs, prior)
+    schedule: Schedule = schedule_of(action, stop=str(action.arguments.get("stop", "")))
+    stops = np.zeros(runs.value.shape, dtype=bool)
+    for drawn, table in (schedule.stops or {}).items():
+        stops[:, drawn - 1] = table[runs.first[:, drawn - 1], runs.second[:, drawn - 1]]
+    stops[:, -1] = True
+    return stops
+
+
+def _leader(codes: Codes, at: Rows) -> Rows:
+    """(n,) the first sample with the answer that leads after sample `at`, ties to the earlier answer; -1 where none was read."""
+    seen = (np.arange(codes.shape[1]) <= at[:, None]) & (codes >= 0)
+    votes = ((codes[:, :, None] == codes[:, None, :]) & seen[:, None, :]).sum(axis=2) * seen
+    return np.where(seen.any(axis=1), votes.argmax(axis=1), -1)

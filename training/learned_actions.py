@@ -1,0 +1,143 @@
+"""Votes with a learned stop rule: the rule fitted on the log's samples, the action labelled by replaying it.
+
+So the router weighs such an action like any other, and its bundle carries the rule. The rule's prior is what the
+predictor expects of one chain and of the full vote of the same model. Where no rule keeps up with the published one,
+the action is replayed, as it is served, with that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rheostat.data.errors import ActionError
+from rheostat.data.schema import Action
+from rheostat.policies.stopping import Learned, parse_rule
+from rheostat.router.calibration import logit
+from rheostat.router.stopping import StopModel, StopPolicy
+from rheostat.training.learners import TrainingSet
+from rheostat.training.outcomes import CELLS, Array, OutcomeTable, Rows
+from rheostat.training.priors import honest_p
+from rheostat.training.replay import VOTES, is_learned, schedule_of
+from rheostat.training.sample_log import CHAIN, Sampled, SampleLog, needed
+from rheostat.training.sampled_items import relabelled
+from rheostat.training.stopping import Watched, fit_checked, lead_stops, learned_stops
+from rheostat.training.trajectories import Trajectories, trajectories
+from rheostat.training.votes import answer_rewards
+
+ROUNDS = 8
+MAX_RUNS = 24_000
+PUBLISHED_LEAD = 2
+
+
+def with_learned_stops(data: TrainingSet, log: SampleLog, train: Rows, *, seed: int) -> tuple[TrainingSet, dict[str, StopModel]]:
+    """Fill in the outcomes of the actions whose stop rule is learned.
+
+    Args:
+        data: queries, those of the log first and in its order; learned actions have no weight there.
+        log: the samples.
+        train: rows whose outcomes may be learned from.
+        seed: of the orders of samples, the check and the boosters.
+
+    Returns:
+        The data with those outcomes, and the rules by action; an action without one is served with the published rule.
+
+    Raises:
+        ActionError: a learned rule is joined with other rules, which replay does not know.
+    """
+    stops: dict[str, StopModel] = {}
+    table = data.table
+    for action in map(Action.parse, data.table.actions):
+        if is_learned(action):
+            fitted = _fit(action, data, log, train, seed)
+            table = _filled(table, action, fitted)
+            if fitted.policy is not None:
+                stops[str(action)] = StopModel(fitted.policy, fitted.priors)
+    return replace(data, table=table), stops
+
+
+class _Fitted(NamedTuple):
+    """A rule, None for the published one, the catalogue positions of its prior, and what it gives on `rows`."""
+
+    policy: StopPolicy | None
+    priors: tuple[int, ...]
+    rows: Rows
+    cells: dict[str, Array]
+
+
+class _Runs(NamedTuple):
+    """Samples in random orders: the runs, (r,) the row of each, (r, K) tokens spent so far."""
+
+    runs: Trajectories
+    row: Rows
+    tokens: Array
+
+
+def _fit(action: Action, data: TrainingSet, log: SampleLog, train: Rows, seed: int) -> _Fitted:
+    rule = parse_rule(str(action.arguments["stop"]))
+    if not isinstance(rule, Learned):
+        raise ActionError(f"{action} joins a learned rule with others, which replay does not know: write learned or learned(PRICE)")
+    sampled, looks = log.sampler_of(action), schedule_of(action).checks
+    rows = np.flatnonzero(sampled.count >= needed(action))
+    priors = prior_positions(action, data.table.actions)
+    prior = logit(honest_p(_only(data, priors), train, seed=seed)) if priors else np.zeros((len(data.table), 0))
+    drawn = _drawn(sampled, rows, looks[-1], seed)
+    seen = np.isin(drawn.row, train)
+    watched = Watched(drawn.runs, prior[drawn.row], drawn.row)
+    policy = fit_checked(watched.rows(seen), price=rule.price, looks=looks, seed=seed) if seen.any() else None
+    known = watched if policy is None or policy.n_prior else watched.blind
+    stops = lead_stops(known.runs, PUBLISHED_LEAD, looks) if policy is None else learned_stops(policy, known.runs, known.prior)
+    return _Fitted(policy, priors if policy is not None and policy.n_prior else (), rows, _cells(stops, drawn, sampled, rows, looks))
+
+
+def prior_positions(action: Action, actions: tuple[str, ...]) -> tuple[int, ...]:
+    """Where in a catalogue the actions stand that a vote's prior comes from: one chain, and the largest plain vote, of its model."""
+    parsed = [Action.parse(spelling) for spelling in actions]
+    chains = [at for at, each in enumerate(parsed) if (each.model, each.strategy) == (action.model, CHAIN)]
+    votes = [at for at, each in enumerate(parsed) if (each.model, each.strategy) == (action.model, VOTES) and "stop" not in each.arguments]
+    largest = sorted(votes, key=lambda at: needed(parsed[at]))[-1:]
+    return tuple(chains[:1] + largest)
+
+
+def _only(data: TrainingSet, positions: tuple[int, ...]) -> TrainingSet:
+    return replace(data, table=data.table.only([data.table.actions[at] for at in positions]))
+
+
+def _drawn(sampled: Sampled, rows: Rows, k: int, seed: int) -> _Runs:
+    rng = np.random.default_rng(seed)
+    row = np.repeat(rows, min(max(MAX_RUNS // max(len(rows), 1), 1), ROUNDS))
+    chance = rng.random((len(row), sampled.depth))
+    chance[np.arange(sampled.depth) >= sampled.count[row, None]] = 2.0
+    order = chance.argsort(axis=1)[:, :k]
+    codes = np.take_along_axis(sampled.codes[row], order, axis=1)
+    worth = answer_rewards(sampled.codes, sampled.correct)[row]
+    tokens = np.take_along_axis(sampled.tokens[row], order, axis=1).cumsum(axis=1)
+    return _Runs(trajectories(*relabelled(codes, worth)), row, tokens)
+
+
+def _cells(stops: npt.NDArray[np.bool_], drawn: _Runs, sampled: Sampled, rows: Rows, looks: tuple[int, ...]) -> dict[str, Array]:
+    """What stopping there gives on average over the runs of each of `rows`."""
+    at, each = stops.argmax(axis=1), np.arange(len(stops))
+    n_runs = np.bincount(drawn.row, minlength=len(sampled.count))[rows]
+
+    def mean(values: Array) -> Array:
+        return np.asarray(np.bincount(drawn.row, weights=values, minlength=len(sampled.count))[rows] / n_runs)
+
+    waves = np.searchsorted(looks, at + 1) + 1.0
+    return {
+        "reward": mean(drawn.runs.value[each, at]),
+        "tokens": mean(drawn.tokens[each, at]),
+        "latency_s": mean(waves) * sampled.mean(sampled.latency_s)[rows],
+        "weight": np.ones(len(rows)),
+    }
+
+
+def _filled(table: OutcomeTable, action: Action, fitted: _Fitted) -> OutcomeTable:
+    column = table.actions.index(str(action))
+    cells = {name: getattr(table, name).copy() for name in CELLS}
+    for name, values in fitted.cells.items():
+        cells[name][fitted.rows, column] = values
+    return replace(table, **cells)
