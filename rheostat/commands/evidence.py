@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rheostat.data.ledger import Price
     from rheostat.training.guarantee_check import Check
     from rheostat.training.guarantee_live import LiveGuarantee
-    from rheostat.training.outcomes import OutcomeTable
 
 Encoder = Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
@@ -50,29 +49,27 @@ def guarantee(
     Example: rheostat guarantee log.parquet --target 0.8 --delta 0.1 --splits 200
     """
     if policy is not None:
-        found: object = _guarantee_live(table, policy, target, delta, prices=prices, json=json)
-    else:
-        from rheostat.data.samples import read_samples
-        from rheostat.training.logged import arms, chosen
-
-        wide = arms(chosen(read_samples(table), models=model or (), strategies=strategy or ())).table
-        options = {"target": target, "delta": delta, "splits": splits, "prices": _prices(prices, table), "seed": seed}
-        found = _guarantee_check(wide, segment, encoder, state, options, json)
-    track(context, mlflow, found, table)
-
-
-def _guarantee_check(table: OutcomeTable, segment: str, encoder: str, state: Path, options: dict[str, Any], json: Path | None) -> Check:
+        promised = _guarantee_live(table, policy, target, delta, prices=prices, json=json)
+        track(context, mlflow, promised, table)
+        return
     from rheostat.data.errors import DatasetError
+    from rheostat.data.samples import read_samples
     from rheostat.router.encoder import load_encoder
     from rheostat.training.guarantee_check import SEGMENTS, check_guarantee
+    from rheostat.training.logged import arms, chosen
 
     if segment not in SEGMENTS:
         raise DatasetError(f"no segments by {segment!r}: known are {', '.join(SEGMENTS)}")
     with progress("guarantee") as advance:
+        advance("read", 0.0)
+        full = arms(chosen(read_samples(table), models=model or (), strategies=strategy or ())).table
         weights = load_encoder(encoder, cache_folder=state / "encoders")
-        check = check_guarantee(table, weights, segments=SEGMENTS[segment](table), on_progress=advance, **options)
+        check = check_guarantee(
+            full, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), segments=SEGMENTS[segment](full),
+            seed=seed, on_progress=advance,
+        )  # fmt: skip
     _show_check(check, json)
-    return check
+    track(context, mlflow, check, table)
 
 
 def _show_check(check: Check, json: Path | None) -> None:
