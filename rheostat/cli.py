@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import ask, backtest, demo, engine, evidence, loop, memory, serve, tables, train, verifier
+from rheostat.commands import ask, backtest, demo, doctor, engine, evidence, loop, memory, serve, tables, train, verifier
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
 app.command("memory")(memory.memory)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)

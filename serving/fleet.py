@@ -91,12 +91,17 @@ class Fleet:
 
 
 def build_replica(backend: BackendConfig, environ: Environ) -> Replica:
+    """One backend of the configuration with nothing in flight; errors as `build_engine`."""
+    return Replica(build_engine(backend, environ), max_in_flight=backend.max_in_flight)
+
+
+def build_engine(backend: BackendConfig, environ: Environ) -> VllmBackend:
     """One backend of the configuration, not connected yet.
 
     Raises:
         ConfigError: the variable that holds its key is not set.
     """
-    engine = VllmBackend(
+    return VllmBackend(
         backend.name,
         backend.url,
         model=backend.served_model or backend.model,
@@ -104,4 +109,3 @@ def build_replica(backend: BackendConfig, environ: Environ) -> Replica:
         max_connections=backend.max_in_flight,
         more_headers=trace_headers,
     )
-    return Replica(engine, max_in_flight=backend.max_in_flight)

@@ -113,7 +113,9 @@ class Pool:
         Raises:
             UpstreamError: none of those not yet tried takes calls now; says when one might.
         """
-        fit = [replica for replica in self.replicas if replica not in tried and not replica.is_out and not replica.is_full]
+        open_ones = [replica for replica in self.replicas if replica not in tried and not replica.breaker.is_open and not replica.is_full]
+        # Where no probe is answered, the probes may be at fault: a call will tell.
+        fit = [replica for replica in open_ones if replica.is_well] or open_ones
         if not fit:
             raise self._unavailable()
         if self._prefix_affinity and len(fit) > 1:

@@ -14,12 +14,12 @@ from rheostat.cli import app
 
 COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
-    ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"],
+    ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"], ["doctor"],
     ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"],
+    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"], ["doctor"],
 ]  # fmt: skip
 
 

@@ -165,6 +165,15 @@ async def test_closing_closes_all_replicas():
     assert all(engine.closed for engine in engines)
 
 
+def test_where_no_replica_answers_probes_a_call_will_tell():
+    pool, _ = pool_of(Scripted("a"), Scripted("b"))
+    pool.replicas[0].is_well = False
+    assert pool.pick(REQUEST).name == "b"
+    pool.replicas[1].is_well = False
+    assert not pool.is_available
+    assert pool.pick(REQUEST).name in "ab"
+
+
 def test_messages_that_are_no_plain_texts_have_a_prefix_too():
     pool, _ = pool_of(Scripted("a"), Scripted("b"))
     parts = [{"type": "text", "text": "\ud800"}, {"type": "image_url", "image_url": {"url": "x"}}]
