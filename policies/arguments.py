@@ -56,6 +56,17 @@ def one_of(strategy: str, name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
+def measure(strategy: str, value: str, *, but: str = "") -> str:
+    """The name of a measure: of a scorer that the operator may have called what they liked, or a built-in one.
+
+    Raises:
+        ActionError: it is no name, or the one that the strategy cannot use.
+    """
+    if not value.isidentifier() or value == but:
+        raise ActionError(f"{strategy}(by={value}) is no measure it can use: write by=NAME, the name of a scorer")
+    return value
+
+
 def one_model(strategy: str, name: str, value: str) -> str:
     """The name of a model.
 

@@ -14,9 +14,9 @@ from typing import ClassVar, NamedTuple
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import MAX_SAMPLES, one_of, spread, whole
+from rheostat.policies.arguments import MAX_SAMPLES, measure, one_of, spread, whole
 from rheostat.policies.base import Candidate, Context, Evidence
-from rheostat.policies.process import AGGREGATIONS, STEP_MEASURES, Scored, StepScores
+from rheostat.policies.process import AGGREGATIONS, Scored, StepScores
 from rheostat.policies.scoring import best, elect_weighted
 from rheostat.policies.steps import MAX_STEP_TOKENS, SPLITS, Path, Stepper, Wish, as_candidate
 
@@ -71,7 +71,7 @@ class Beam:
             raise ActionError(f"beam(width={width},expand={expand}) draws {width * expand} steps at once: at most {MAX_SAMPLES}")
         self.depth = whole(self.name, "depth", depth, high=MAX_DEPTH)
         self.mode = one_of(self.name, "mode", mode, tuple(MODES))
-        self.by = one_of(self.name, "by", by, STEP_MEASURES)
+        self.by = measure(self.name, by)
         self.agg = one_of(self.name, "agg", agg, tuple(AGGREGATIONS))
         self.pick = one_of(self.name, "pick", pick, PICKS)
         self.split = one_of(self.name, "split", split, tuple(SPLITS))

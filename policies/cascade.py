@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Action, Query
-from rheostat.policies.arguments import one_of, share_of_one
+from rheostat.policies.arguments import measure, share_of_one
 from rheostat.policies.base import Context, Evidence, StopRule, Strategy
 from rheostat.policies.drawing import EARLY_WAVES
 from rheostat.policies.evidence import count_votes
 from rheostat.policies.portion import portion
-from rheostat.policies.scoring import LOGPROB, MEASURES, Scores, merit
+from rheostat.policies.scoring import LOGPROB, Scores, merit
 
 Build = Callable[[Action], Strategy]
 
@@ -59,7 +59,7 @@ class Cascade:
             raise ActionError(f"cascade(stages={stages}) wants 2 to {MAX_STAGES} actions joined by '>', as in direct@32>cot")
         self.stages = tuple(_stage(part, build) for part in parts)
         self.at = _thresholds(at, len(parts) - 1)
-        self.by = one_of(self.name, "by", by, (CONFIDENCE, *MEASURES[1:]))
+        self.by = measure(self.name, by, but=LOGPROB)
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield what each stage yields, behind the candidates of those before; a stage that fails is passed over.

@@ -8,12 +8,12 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import one_of, spread, whole
+from rheostat.policies.arguments import measure, spread, whole
 from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.drawing import Draw, draw, parse_waves
 from rheostat.policies.portion import portion
 from rheostat.policies.rounds import MAX_ROUNDS, Rounds, improve
-from rheostat.policies.scoring import MEASURES, PERFECT, Scores
+from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
 
 
 class Compose:
@@ -29,7 +29,7 @@ class Compose:
     def __init__(self, n: int = 8, rounds: int = 1, by: str = "self", checker: str = "", temperature: float = 0.8, waves: str = "") -> None:
         self.n = whole(self.name, "n", n)
         self.rounds = whole(self.name, "rounds", rounds, high=MAX_ROUNDS)
-        self.by = one_of(self.name, "by", by, MEASURES[1:])
+        self.by = measure(self.name, by, but=LOGPROB)
         self.checker = checker
         self.temperature = spread(self.name, temperature)
         self.waves = parse_waves(waves)

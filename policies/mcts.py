@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import one_of, spread, whole
+from rheostat.policies.arguments import measure, one_of, spread, whole
 from rheostat.policies.asking import share
 from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.beam import MAX_DEPTH, PICKS
-from rheostat.policies.scoring import MEASURES, PERFECT, Scores, best, elect_weighted, merit
+from rheostat.policies.scoring import PERFECT, Scores, best, elect_weighted, merit
 from rheostat.policies.steps import MAX_STEP_TOKENS, SPLITS, Path, Stepper, Wish, as_candidate
 
 AGREEMENT = "agreement"
@@ -88,7 +88,7 @@ class Mcts:
         self.width = whole(self.name, "width", width)
         self.depth = whole(self.name, "depth", depth, high=MAX_DEPTH)
         self.c = c
-        self.by = one_of(self.name, "by", by, (AGREEMENT, *MEASURES))
+        self.by = measure(self.name, by)
         self.pick = one_of(self.name, "pick", pick, PICKS)
         self.split = one_of(self.name, "split", split, tuple(SPLITS))
         self.step_tokens = whole(self.name, "step_tokens", step_tokens, high=MAX_STEP_TOKENS)

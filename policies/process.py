@@ -17,7 +17,6 @@ from rheostat.policies.scoring import LOGPROB, scorer_of
 from rheostat.policies.steps import Path, as_candidate
 from rheostat.policies.together import Failed, together
 
-STEP_MEASURES = ("prm", "self", LOGPROB)
 UNKNOWN = 0.5
 
 AGGREGATIONS: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda scores: scores[-1], "min": min, "prod": math.prod}

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from rheostat.data.errors import BudgetError, UpstreamError
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import one_model, one_of, whole
+from rheostat.policies.arguments import measure, one_model, whole
 from rheostat.policies.asking import ask, share
 from rheostat.policies.base import Candidate, Context, Evidence, GenerateRequest
 from rheostat.policies.critique import CHECK_TOKENS, approves, critique
 from rheostat.policies.evidence import candidate
 from rheostat.policies.prompts import Messages, revise, step_by_step
-from rheostat.policies.scoring import MEASURES, PERFECT, Scores
+from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
 
 CRITIC = "critic"  # the measure of a run that only its own critic judges
 MAX_ROUNDS = 16
@@ -45,7 +45,7 @@ class Refine:
 
     def __init__(self, rounds: int = 2, by: str = CRITIC) -> None:
         self.rounds = whole(self.name, "rounds", rounds, high=MAX_ROUNDS)
-        self.by = one_of(self.name, "by", by, (CRITIC, *MEASURES[1:]))
+        self.by = measure(self.name, by, but=LOGPROB)
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the rounds so far after every revision."""
@@ -62,7 +62,7 @@ class Verify:
     def __init__(self, checker: str, rounds: int = 1, by: str = CRITIC) -> None:
         self.checker = one_model(self.name, "checker", checker)
         self.rounds = whole(self.name, "rounds", rounds, high=MAX_ROUNDS)
-        self.by = one_of(self.name, "by", by, (CRITIC, *MEASURES[1:]))
+        self.by = measure(self.name, by, but=LOGPROB)
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the rounds so far after every revision."""

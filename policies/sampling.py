@@ -12,11 +12,11 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import names, one_of, share_of_one, spread, whole
+from rheostat.policies.arguments import measure, names, share_of_one, spread, whole
 from rheostat.policies.base import Context, Evidence, StopRule
 from rheostat.policies.drawing import Draw, draw, parse_waves
 from rheostat.policies.evidence import count_votes, elect
-from rheostat.policies.scoring import LOGPROB, MEASURES, PERFECT, Scores, best, elect_weighted
+from rheostat.policies.scoring import LOGPROB, PERFECT, Scores, best, elect_weighted
 from rheostat.policies.stopping import parse_rule
 
 
@@ -56,7 +56,7 @@ class WeightedVote:
 
     def __init__(self, k: int, by: str = LOGPROB, models: str = "", temperature: float = 0.8, stop: str = "", waves: str = "") -> None:
         self.k = whole(self.name, "k", k)
-        self.by = one_of(self.name, "by", by, MEASURES)
+        self.by = measure(self.name, by)
         self.models = names(models)
         self.temperature = spread(self.name, temperature)
         self.rule: StopRule | None = parse_rule(stop) if stop else None
@@ -91,7 +91,7 @@ class BestOfN:
         self, n: int, by: str = LOGPROB, enough: float = PERFECT, temperature: float = 0.8, stop: str = "", waves: str = ""
     ) -> None:
         self.n = whole(self.name, "n", n)
-        self.by = one_of(self.name, "by", by, MEASURES)
+        self.by = measure(self.name, by)
         self.enough = share_of_one(self.name, "enough", enough)
         self.temperature = spread(self.name, temperature)
         self.rule: StopRule | None = parse_rule(stop) if stop else None

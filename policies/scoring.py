@@ -18,7 +18,6 @@ from rheostat.policies.critique import SelfCheck
 from rheostat.policies.together import Failed, together
 
 LOGPROB = "logprob"
-MEASURES = (LOGPROB, "verifier", "self", "judge", "orm", "prm")
 PERFECT = 1.0
 
 
