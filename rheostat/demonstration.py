@@ -53,6 +53,7 @@ poll_s = 1.0
 [router]
 cache = "{state}/bundles"
 fallback = "{best_fixed}"
+sequential = false  # one action a query: every live outcome then teaches the next training what that action gives
 
 [server]
 port = {port}

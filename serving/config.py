@@ -54,8 +54,6 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price of a million generated tokens."""
     profile_of: str = ""
     """Model whose plain engine this one accelerates, as by speculative decoding; `rheostat doctor` compares the two."""
-    profile_of: str = ""
-    """Model whose plain engine this one accelerates, as by speculative decoding; `rheostat doctor` compares the two."""
     context_tokens: Count = 1024
     """Longest prompt and answer together."""
     max_in_flight: Count = 256
@@ -82,6 +80,8 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Bound on generated tokens of one request."""
     max_cost_usd: NotNegative | None = None
     """Bound on the cost of one request."""
+    mean_cost_usd: Positive | None = None
+    """What its requests may cost on average: as accurate as that buys, in the place of the target, but not of a request's own."""
 
     @property
     def constraints(self) -> Constraints:
@@ -159,6 +159,8 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Tier of plain `auto`."""
     poll_s: Positive = 5.0
     """Seconds between looks at the bundle folder."""
+    sequential: bool = True
+    """Whether to run several actions on a query, one after the other, where the bundle's held-out evidence is for it."""
 
 
 class ExploreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -362,10 +364,6 @@ def checked(config: Config) -> Config:
             raise ConfigError(
                 f"config: backend {backend.name!r} has another price than its replicas of model {backend.model!r}: one model, one price"
             )
-    for backend in config.backend:
-        if backend.profile_of and (backend.profile_of == backend.model or backend.profile_of not in config.models):
-            others = ", ".join(model for model in config.models if model != backend.model) or "none"
-            raise ConfigError(f"config: backend {backend.name!r} is a profile of {backend.profile_of!r}: known models are {others}")
     for backend in config.backend:
         if backend.profile_of and (backend.profile_of == backend.model or backend.profile_of not in config.models):
             others = ", ".join(model for model in config.models if model != backend.model) or "none"

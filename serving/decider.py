@@ -14,6 +14,7 @@ import msgspec
 
 from rheostat.data.errors import InfeasibleError, RequestError
 from rheostat.data.schema import Action, Constraints, Decision, Query
+from rheostat.router.guidance import Guidance
 from rheostat.serving.metrics import Metrics
 
 NO_BUNDLE = "none"
@@ -46,6 +47,12 @@ class Controller(Protocol):
         scarcity: Mapping[str, float] = ...,
     ) -> dict[str, Any]:
         """The features, predictions, frontier and rule behind a decision."""
+        ...
+
+    def follow(
+        self, query: Query, decision: Decision, *, defaults: Constraints = ..., scarcity: Mapping[str, float] = ...
+    ) -> Guidance | None:
+        """What is known beyond the decision while it is carried out."""
         ...
 
 
@@ -118,6 +125,19 @@ class Decider:
             self._metrics.predictor_failures.inc()
         decision = await _decide(self._fallback, ask)
         return msgspec.structs.replace(decision, degraded="predictor_failed")
+
+    def follow(self, query: Query, decision: Decision, *, defaults: Constraints, scarcity: Mapping[str, float]) -> Guidance | None:
+        """What the router knows beyond a decision just made: stop rules, and which action to run next; None where nothing.
+
+        The request goes on without it when the predictor fails.
+        """
+        controller = self._current.controller
+        try:
+            return controller.follow(query, decision, defaults=defaults, scarcity=scarcity)
+        except Exception:  # as in `decide`
+            log.exception("bundle %s could not guide a decision: going on without", self._current.version)
+            self._metrics.predictor_failures.inc()
+            return None
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What the current controller sees in a request."""

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Never, cast
 
 import msgspec
@@ -18,12 +19,14 @@ import msgspec
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Action, Attempt, AttemptKind, Constraints, Decision, Query, message_text, new_id
-from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest
+from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest, Meter, StopRule
 from rheostat.policies.catalogue import build, is_single_call
 from rheostat.policies.direct import SingleCall
 from rheostat.policies.evidence import candidate, count_votes
 from rheostat.policies.reply import Reply
-from rheostat.policies.run import run_action
+from rheostat.policies.run import Result, run_action
+from rheostat.router.controller import SEQUENTIAL, merged
+from rheostat.router.guidance import Guidance
 from rheostat.serving import answer
 from rheostat.serving.auth import Principal
 from rheostat.serving.config import Config, TierConfig
@@ -35,6 +38,7 @@ from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.pool import Pools
 from rheostat.serving.sessions import Sessions
 from rheostat.serving.shapes import ChatCompletion
+from rheostat.serving.steps import Limits, carry_out
 from rheostat.serving.stream import Passage, Sink
 from rheostat.serving.targets import Target, resolve
 from rheostat.serving.upstream import is_clients_fault
@@ -154,16 +158,24 @@ class Executor:
     def _open(self, decision: Decision, admitted: Admitted) -> Iterator[Job]:
         """A job, with what it may spend at worst set aside from the key's allowance before anything is recorded."""
         action, text = Action.parse(decision.action), sum(len(message_text(message)) for message in admitted.chat.query.messages)
-        worst = Ledger(prompt=text // CHARACTERS_A_TOKEN, completion=action.max_tokens)
+        guidance = self._follow(decision, admitted)
+        cap = guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
+        worst = Ledger(prompt=text // CHARACTERS_A_TOKEN, completion=cap)
         usd = worst.cost_usd(self._config.prices.get(action.model, Price()))
         with (
-            admitted.principal.allowance.hold(tokens=action.max_tokens, usd=usd) as hold,
+            admitted.principal.allowance.hold(tokens=cap, usd=usd) as hold,
             self._jobs.open(decision, admitted.chat.query, verifier=admitted.chat.verifier) as job,
         ):
+            job.guidance = guidance
             try:
                 yield job
             finally:
                 hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
+
+    def _follow(self, decision: Decision, admitted: Admitted) -> Guidance | None:
+        tier = self._tier(admitted)
+        defaults = tier.constraints if tier else Constraints()
+        return self._decider.follow(admitted.chat.query, decision, defaults=defaults, scarcity=self._congestion.scarcity)
 
     def _keep(self, admitted: Admitted, job: Job) -> None:
         """Remember what the conversation was answered with, for its next turn."""
@@ -279,18 +291,9 @@ class Executor:
     async def _run_action(self, job: Job, admitted: Admitted, on_evidence: OnEvidence | None) -> Candidate:
         deadline_s = self._deadline_s(admitted)
         started = time.monotonic()
+        run = partial(self._run_one, job.query, on_evidence, PROGRESS_WAVES if admitted.chat.progress else None)
         try:
-            result = await run_action(
-                job.action,
-                job.query,
-                self._pools,
-                kind=job.query.kind or "text",
-                seed=_seed(),
-                deadline_s=deadline_s,
-                on_evidence=on_evidence,
-                waves=PROGRESS_WAVES if admitted.chat.progress else None,
-                meter=job.meter,
-            )
+            result = await carry_out(job, self._limits(admitted, deadline_s), run)
         except UpstreamError as error:
             if deadline_s is not None and time.monotonic() - started >= deadline_s:
                 raise _too_late(job) from error
@@ -300,6 +303,35 @@ class Executor:
         job.samples = len(result.evidence.candidates)
         job.agreement = _agreement(result.evidence.candidates)
         return result.candidate
+
+    async def _run_one(
+        self,
+        query: Query,
+        on_evidence: OnEvidence | None,
+        waves: tuple[int, ...] | None,
+        action: Action,
+        *,
+        meter: Meter,
+        rule: StopRule | None,
+        deadline_s: float | None,
+    ) -> Result:
+        return await run_action(
+            action,
+            query,
+            self._pools,
+            kind=query.kind or "text",
+            seed=_seed(),
+            rule=rule,
+            deadline_s=deadline_s,
+            on_evidence=on_evidence,
+            waves=waves,
+            meter=meter,
+        )
+
+    def _limits(self, admitted: Admitted, deadline_s: float | None) -> Limits:
+        tier = self._tier(admitted)
+        constraints = merged(tier.constraints if tier else Constraints(), admitted.chat.query.constraints)
+        return Limits(tokens=constraints.max_tokens_total, cost_usd=constraints.max_cost_usd, deadline_s=deadline_s)
 
     async def _pass_through(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """One upstream call, its bytes sent on as they come."""
@@ -362,7 +394,7 @@ def fixes_form(query: Query) -> bool:
 
 
 def _is_one_call(job: Job) -> bool:
-    return _is_passthrough(job) or is_single_call(job.action)
+    return _is_passthrough(job) or (is_single_call(job.action) and job.decision.rule != SEQUENTIAL)
 
 
 def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:

@@ -7,12 +7,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import msgspec
+
 from rheostat.data.errors import RheostatError
 from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Action, Decision, Outcome, OutcomeStatus, Query
 from rheostat.data.verifiers import VERIFIERS
 from rheostat.policies.base import Candidate, Meter
+from rheostat.router.budgets import NO_BUDGETS, Budgets
+from rheostat.router.guidance import Guidance
 from rheostat.serving.metrics import Metrics
+from rheostat.serving.path import Step
 from rheostat.serving.recorder import Recorder
 
 # Scorers that cost microseconds: the others would hold up the loop.
@@ -20,9 +25,15 @@ LIVE_VERIFIERS = ("exact", "numeric", "choice", "yesno")
 
 
 class Job:
-    """A decision, its meter, and what is known of its end so far."""
+    """A decision, its meter, and what is known of its end so far.
 
-    def __init__(self, decision: Decision, query: Query, price: Price, *, verifier: str | None = None) -> None:
+    Attributes:
+        action: being run, and in the end the one that gave the answer.
+        guidance: what the router knows beyond the decision, if anything.
+        path: the actions run so far, where the decision is for several.
+    """
+
+    def __init__(self, decision: Decision, query: Query, prices: Mapping[str, Price], *, verifier: str | None = None) -> None:
         self.decision = decision
         self.query = query
         self.action = Action.parse(decision.action)
@@ -34,7 +45,9 @@ class Job:
         self.agreement: float | None = None
         self.stop_reason = ""
         self.error: str | None = None
-        self._price = price
+        self.path: list[Step] = []
+        self.guidance: Guidance | None = None
+        self._prices = prices
         self._verifier = verifier or "exact"
         self._started = time.monotonic()
 
@@ -45,8 +58,13 @@ class Job:
 
     @property
     def cost_usd(self) -> float:
-        """The price of what was booked so far."""
-        return self.ledger.cost_usd(self._price)
+        """The price of what was booked so far, each call at its own model's."""
+        own = self._prices[self.action.model]
+        return sum((attempt.ledger.cost_usd(self._prices.get(attempt.model, own)) for attempt in self.meter.attempts), 0.0)
+
+    def note(self, p_correct: float) -> None:
+        """How likely the leading answer is right after the newest step."""
+        self.path[-1] = msgspec.structs.replace(self.path[-1], p_correct=p_correct)
 
     def outcome(self) -> Outcome:
         """The record of how it ended."""
@@ -79,16 +97,16 @@ class Job:
 class Jobs:
     """Opens jobs and closes each exactly once, in the store and in the metrics."""
 
-    def __init__(self, *, recorder: Recorder, metrics: Metrics, prices: Mapping[str, Price]) -> None:
+    def __init__(self, *, recorder: Recorder, metrics: Metrics, prices: Mapping[str, Price], budgets: Budgets = NO_BUDGETS) -> None:
         self._recorder = recorder
         self._metrics = metrics
         self._prices = prices
+        self._budgets = budgets
 
     @contextmanager
     def open(self, decision: Decision, query: Query, *, verifier: str | None = None) -> Iterator[Job]:
         """Record the decision, then carry it out inside; the outcome is recorded on every way out."""
-        model = Action.parse(decision.action).model
-        job = Job(decision, query, self._prices[model], verifier=verifier)
+        job = Job(decision, query, self._prices, verifier=verifier)
         self._recorder.decided(decision, query)
         self._metrics.decided(decision)
         try:
@@ -106,3 +124,4 @@ class Jobs:
             outcome = job.outcome()
             self._recorder.finished(outcome, decision.tenant)
             self._metrics.finished(outcome)
+            self._budgets.spent(decision.tier, outcome.cost_usd)

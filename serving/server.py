@@ -27,6 +27,7 @@ from rheostat.data.errors import ConfigError, RheostatError
 from rheostat.data.schema import Action
 from rheostat.data.store import OutcomeStore
 from rheostat.policies.catalogue import default_actions
+from rheostat.router.budgets import Budgets
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller, FallbackController
 from rheostat.serving.admin import Listeners, build_admin
@@ -111,7 +112,8 @@ class Sidecar:
         recorder = Recorder(self._store, store_prompts=config.store.store_prompts)
         self._prices = config.prices
         self._config_watch = None if path is None else ConfigWatch(path, apply=self.apply, metrics=self._metrics)
-        jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices)
+        self._budgets = Budgets({name: tier.mean_cost_usd for name, tier in config.tier.items() if tier.mean_cost_usd is not None})
+        jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices, budgets=self._budgets)
         executor = Executor(
             config,
             decider=self._decider,
@@ -231,7 +233,14 @@ class Sidecar:
 
     def _controller(self, bundle: Bundle) -> Controller:
         explore = self._config.explore
-        return Controller(bundle, prices=self._config.prices, epsilon=explore.epsilon, seed=explore.seed)
+        return Controller(
+            bundle,
+            prices=self._config.prices,
+            epsilon=explore.epsilon,
+            seed=explore.seed,
+            sequential=self._config.router.sequential,
+            budgets=self._budgets,
+        )
 
 
 def listen(config: Config) -> list[socket.socket]:

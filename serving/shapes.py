@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from rheostat.data.ledger import Ledger
+from rheostat.serving.path import Step
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,7 @@ class Told(Shape, frozen=True, kw_only=True):
     samples: int
     agreement: float | None
     stop_reason: str
+    path: list[Step] = []
     degraded: str | None
     bundle: str
     alternatives: dict[str, Alternative]

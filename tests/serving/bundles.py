@@ -21,8 +21,8 @@ DIMENSION = 4
 QUERIES = 40
 
 
-def write_bundle(folder: Path, *, version: str, actions=ACTIONS) -> Path:
-    """Save a bundle whose actions have the given (p_correct, tokens)."""
+def write_bundle(folder: Path, *, version: str, actions=ACTIONS, **learned) -> Path:
+    """Save a bundle whose actions have the given (p_correct, tokens); `learned` are its stop rules and plan."""
     encoder = StaticEncoder(_encoder(folder.parent / f"encoder-{version}"))
     width, n = DIMENSION + len(STATISTICS), len(actions)
     p, tokens = (np.array(column) for column in zip(*actions.values(), strict=True))
@@ -49,6 +49,7 @@ def write_bundle(folder: Path, *, version: str, actions=ACTIONS) -> Path:
         canary=canary,
         canary_p=predictor.p_correct(canary),
         encoder_folder=encoder.folder,
+        **learned,
     )
     return bundle.save(folder)
 
