@@ -16,13 +16,12 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NETWORK = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, MOVE, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 8192, 16384, 1 << 18
 SET_DEATH_SIGNAL, SET_SUBREAPER, SET_NO_NEW_PRIVILEGES = 1, 36, 38
 
-REFUSED = 97  # exit status where the fence could not be put up
 DEVICES = ("/dev/null", "/dev/urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,6 +36,7 @@ def main(orders: dict[str, Any]) -> int:
     guest = os.fork()
     if guest == 0:
         _become(orders)
+    os.close(orders["refusal"])
     signal.signal(signal.SIGTERM, lambda *_: _end_all())
     _, status = os.waitpid(guest, 0)
     _end_all_quietly()
@@ -49,12 +49,19 @@ def _become(orders: dict[str, Any]) -> None:
         _die_with_parent()
         if orders["namespaces"]:
             _build_root(Path(orders["root"]), orders["visible"], orders["scratch_mb"])
+        else:
+            _move_to(Path(orders["root"]), orders["uid"])
         _set_limits(orders["limits"])
         _drop_rights(orders["uid"])
         os.execve(orders["command"][0], orders["command"], {})  # noqa: S606 - without a shell is the point
     except OSError as error:
-        os.write(2, f"the cell could not be closed: {error}".encode())
-        os._exit(REFUSED)
+        _refuse(orders, error)
+
+
+def _refuse(orders: dict[str, Any], error: OSError) -> NoReturn:
+    """Say why, over a pipe that closes by itself when the guest begins, so that no guest can say it."""
+    os.write(orders["refusal"], str(error).encode())
+    os._exit(1)
 
 
 def _enter_namespaces() -> None:
@@ -87,6 +94,13 @@ def _build_root(root: Path, visible: list[str], scratch_mb: int) -> None:
     os.chdir("/tmp")  # noqa: S108 - the cell's own
 
 
+def _move_to(folder: Path, uid: int | None) -> None:
+    """Without a file system of its own the guest starts in an empty folder that belongs to it."""
+    if uid is not None:
+        os.chown(folder, uid, uid)
+    os.chdir(folder)
+
+
 def _show(path: Path, root: Path) -> None:
     """Make a path of the host readable at the same place under the new root; links stay links."""
     place = root / path.relative_to("/")
@@ -107,7 +121,10 @@ def _show(path: Path, root: Path) -> None:
 
 def _set_limits(limits: dict[str, int]) -> None:
     for name, value in limits.items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        kind = getattr(resource, name)
+        allowed = resource.getrlimit(kind)[1]
+        bound = value if allowed == resource.RLIM_INFINITY else min(value, allowed)
+        resource.setrlimit(kind, (bound, bound))
 
 
 def _drop_rights(uid: int | None) -> None:
@@ -122,7 +139,7 @@ def _drop_rights(uid: int | None) -> None:
 
 def _end_all() -> None:
     _end_all_quietly()
-    os._exit(-signal.SIGKILL & 0xFF)
+    os._exit(1)
 
 
 def _end_all_quietly() -> None:
@@ -166,8 +183,9 @@ def _checked(result: int, what: str) -> None:
 
 
 if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    os.set_inheritable(told["refusal"], False)
     try:
-        sys.exit(main(json.loads(sys.argv[1])))
-    except OSError as refusal:
-        os.write(2, f"the cell could not be closed: {refusal}".encode())
-        sys.exit(REFUSED)
+        sys.exit(main(told))
+    except OSError as failure:
+        _refuse(told, failure)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import psutil
 
@@ -29,9 +29,9 @@ from rheostat.data.sandbox.limits import Limits
 Isolation = Literal["namespaces", "process"]
 
 CELL = Path(__file__).with_name("cell.py")
-REFUSED = 97
 LINKER_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
-FIRST_UID = 2_000_000_000  # beyond what systems hand out; each cell takes one at random, so that its processes count alone
+# Beyond what systems hand out; each cell takes one at random, so that its processes count alone.
+FIRST_UID, UIDS, NOBODY = 2_000_000_000, 100_000_000, 65_534
 GRACE_S = 2.0
 
 # The guest's modules come in over standard input, because a cell sees no file but the interpreter's.
@@ -106,16 +106,24 @@ class Sandbox:
                 yield cell
             finally:
                 cell.end()
+            cell.require_fence()
 
 
 class Cell:
     """One running guest."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: int, limits: Limits) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], output: int, refusal: int, limits: Limits) -> None:
         self._process = process
         self._output = output
+        self._refusal = refusal
+        self._refused = ""
         self._limits = limits
         self._started_s = time.monotonic()
+
+    @property
+    def refused(self) -> str:
+        """Why the fence could not be put up; known once the cell has ended, empty where it stood."""
+        return self._refused
 
     @property
     def left_s(self) -> float:
@@ -123,22 +131,25 @@ class Cell:
         return max(0.0, self._limits.wall_s - (time.monotonic() - self._started_s))
 
     def wait(self) -> Ran:
-        """How it ended; it is killed when its time is up.
-
-        Raises:
-            SandboxError: the fence could not be put up.
-        """
+        """How it ended; it is killed when its time is up."""
         timed_out = False
         try:
             self._process.wait(self.left_s)
         except subprocess.TimeoutExpired:
             timed_out = True
             self._kill()
-        seconds = time.monotonic() - self._started_s
-        output = self.output()
-        if self._process.returncode == REFUSED:
-            raise SandboxError(f"{output[-200:]}: allow user namespaces on this machine, or set sandbox.allow_weak = true")
-        return Ran(self._process.returncode, output, timed_out, seconds)
+        return Ran(self._process.returncode, self.output(), timed_out, time.monotonic() - self._started_s)
+
+    def require_fence(self) -> None:
+        """Refuse what came of a cell that has ended without its fence ever having stood.
+
+        Raises:
+            SandboxError: the fence could not be put up, so nothing was run.
+        """
+        if self._refused:
+            raise SandboxError(
+                f"a cell could not be closed: {self._refused}: allow namespaces on this machine, or set sandbox.allow_weak = true"
+            )
 
     def output(self) -> str:
         """What it has printed so far, standard output and error together."""
@@ -147,6 +158,8 @@ class Cell:
     def end(self) -> None:
         """Kill whatever is left."""
         self._kill()
+        self._refused = os.read(self._refusal, 500).decode("utf-8", "replace")
+        os.close(self._refusal)
         os.close(self._output)
 
     def _kill(self) -> None:
@@ -169,49 +182,57 @@ def strongest_isolation() -> Isolation:
         SandboxError: not even an unprivileged process can be started.
     """
     refusal = ""
-    for isolation in ("namespaces", "process"):
+    payload = json.dumps({"modules": [["probe", "def main(): print('ready')"]], "arguments": {}}).encode()
+    for isolation in get_args(Isolation):
         with tempfile.TemporaryDirectory(prefix="rheostat-cell-") as root:
-            payload = json.dumps({"modules": [["probe", "def main(): print('ready')"]], "arguments": {}}).encode()
             cell = _start(payload, Path(root), Limits(), isolation, ())
-            try:
-                ran = cell.wait()
-                if ran.status == 0 and ran.output == "ready\n":
-                    return isolation
-                refusal = ran.output
-            except SandboxError as error:
-                refusal = str(error)
-            finally:
-                cell.end()
-    raise SandboxError(f"no cell can be made on this machine ({refusal[-200:]}): python must be readable for everyone")
+            ran = cell.wait()
+            cell.end()
+        if ran.output == "ready\n":
+            return isolation  # type: ignore[no-any-return]
+        refusal = cell.refused or ran.output
+    raise SandboxError(f"no cell can be made on this machine ({refusal[-200:]}): is {sys.executable} readable for everyone?")
 
 
 def _start(payload: bytes, root: Path, limits: Limits, isolation: Isolation, fds: Sequence[int]) -> Cell:
-    orders, output = os.memfd_create("orders"), os.memfd_create("output")
+    inside, output = os.memfd_create("inside"), os.memfd_create("output")
+    refusal, refuse = os.pipe()
     try:
-        os.pwrite(orders, payload, 0)
+        os.pwrite(inside, payload, 0)
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(CELL), json.dumps(_orders(root, limits, isolation))],
-            stdin=orders, stdout=output, stderr=output, env={}, pass_fds=tuple(fds), start_new_session=True,
+            [sys.executable, "-I", "-S", str(CELL), json.dumps(_orders(root, limits, isolation, refuse))],
+            stdin=inside, stdout=output, stderr=output, env={}, pass_fds=(*fds, refuse), start_new_session=True,
         )  # fmt: skip
     except BaseException:
         os.close(output)
+        os.close(refusal)
         raise
     finally:
-        os.close(orders)
-    return Cell(process, output, limits)
+        os.close(inside)
+        os.close(refuse)
+    return Cell(process, output, refusal, limits)
 
 
-def _orders(root: Path, limits: Limits, isolation: Isolation) -> dict[str, object]:
+def _orders(root: Path, limits: Limits, isolation: Isolation, refuse: int) -> dict[str, object]:
     python = os.path.realpath(sys.executable)
     return {
         "namespaces": isolation == "namespaces",
         "root": str(root),
         "visible": _visible(),
         "scratch_mb": limits.scratch_mb,
-        "uid": FIRST_UID + secrets.randbelow(100_000_000) if os.getuid() == 0 else None,
+        "uid": _uid_of_its_own(),
+        "refusal": refuse,
         "limits": _resources(limits, isolation),
         "command": [python, "-I", "-S", "-X", "utf8", "-c", BOOTSTRAP],
     }
+
+
+def _uid_of_its_own() -> int | None:
+    """A user that nothing else has, which root alone can become; `nobody` where this container has few users."""
+    if os.getuid() != 0:
+        return None
+    mapped = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    return FIRST_UID + secrets.randbelow(UIDS) if mapped > FIRST_UID + UIDS else NOBODY
 
 
 def _visible() -> list[str]:

@@ -134,6 +134,48 @@ def test_a_weak_fence_is_used_only_where_it_was_allowed(monkeypatch: pytest.Monk
         Sandbox().run("print(1)")
 
 
+def test_a_weak_fence_still_has_limits_a_folder_of_its_own_and_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    monkeypatch.setattr(host, "strongest_isolation", lambda: "process")
+    monkeypatch.setattr(host, "_uid_of_its_own", lambda: None)  # the interpreter of these tests need not be readable for others
+    program = "import os\nprint(sorted(os.environ), os.listdir('.'))\nbytearray(10 * 2**30)"
+    ran = sandbox().run(program)
+
+    assert "SECRET_TOKEN" not in ran.output
+    assert "[]" in ran.output
+    assert "MemoryError" in ran.output
+
+
+def test_a_process_of_a_weak_fence_that_hides_in_a_session_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "strongest_isolation", lambda: "process")
+    monkeypatch.setattr(host, "_uid_of_its_own", lambda: None)
+    ran = sandbox().run("import os, time\npid = os.fork()\nif pid == 0:\n    os.setsid()\n    time.sleep(600)\nprint(pid)")
+
+    assert not psutil.pid_exists(int(ran.output))
+
+
+def test_limits_of_a_shared_account_leave_room_for_what_runs_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.os, "getuid", lambda: psutil.Process().uids().real or 1)
+
+    assert host._already_running("process") >= 0
+    assert host._already_running("namespaces") == 0
+    assert host._uid_of_its_own() is None
+
+
+def test_where_no_cell_can_be_made_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_visible", lambda: ["/no/such/folder"])
+    monkeypatch.setattr(host, "BOOTSTRAP", "raise SystemExit('no interpreter')")
+    host.strongest_isolation.cache_clear()
+    with pytest.raises(SandboxError, match="no cell can be made"):
+        sandbox().run("print(1)")
+    host.strongest_isolation.cache_clear()
+
+
+@pytest.mark.parametrize("status", [1, 97, 255])
+def test_no_exit_status_is_taken_for_a_broken_fence(status: int) -> None:
+    assert sandbox().run(f"raise SystemExit({status})").status == status
+
+
 def test_the_isolation_found_is_one_that_works() -> None:
     host.strongest_isolation.cache_clear()
 
@@ -144,5 +186,5 @@ def test_a_fence_that_cannot_be_put_up_is_an_error_and_the_code_is_not_run(tmp_p
     monkeypatch.setattr(host, "_visible", lambda: [str(tmp_path / "missing")])
     monkeypatch.setattr(host, "strongest_isolation", lambda: "namespaces")
 
-    with pytest.raises(SandboxError, match="could not be closed"):
+    with pytest.raises(SandboxError, match="missing"):
         sandbox().run("print('run')")
