@@ -1,3 +1,6 @@
+import inspect
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +129,12 @@ def test_only_one_call_actions_may_be_streamed_through():
 def test_what_cannot_be_built_says_what_can(spelling, says):
     with pytest.raises(ActionError, match=says):
         build(Action.parse(spelling))
+
+
+def test_the_manual_names_every_strategy_with_all_its_arguments():
+    manual = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+    rows = {cells[1].strip(" `"): cells[2] for line in manual.splitlines() if len(cells := line.split("|")) == 5}
+    for name, strategy in STRATEGIES.items():
+        known = inspect.signature(strategy).parameters.values()
+        taken = [each.name for each in known if each.kind is each.POSITIONAL_OR_KEYWORD]
+        assert [part.strip(" `") for part in rows[name].split(",") if part.strip()] == taken
