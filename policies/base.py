@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rheostat.data.errors import BudgetError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import AnswerKind, Attempt, AttemptKind, Query
+from rheostat.policies.chunks import TokenLogprob
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     finish_reason: str = "stop"
     mean_logprob: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
     reasoning_text: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
 
@@ -147,6 +149,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | None
     tokens: int
     mean_logprob: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
     score: float | None = None
     step_scores: tuple[float | None, ...] = ()
     finish_reason: str = "stop"

@@ -19,7 +19,7 @@ STREAM_OPTIONS = {"include_usage": True, "continuous_usage_stats": True}
 # The cap is the strategy's, and vLLM lets the newer field win over max_tokens.
 OVERRIDES = frozenset({"max_completion_tokens", "use_beam_search", "best_of"})
 TEMPLATE_FIELDS = ("tools", "chat_template", "chat_template_kwargs")
-CHAT_ONLY = frozenset({*TEMPLATE_FIELDS, "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning"})
+CHAT_ONLY = frozenset({*TEMPLATE_FIELDS, "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning", "top_logprobs"})
 
 
 class Post(NamedTuple):
@@ -38,14 +38,16 @@ def chat(request: GenerateRequest, model: str) -> Post:
         "use_beam_search": request.beam_search or None,
         THINKING_FIELD: request.thinking_tokens,
     }
-    return _post(CHAT_PATH, fields | optional)
+    # What the strategy leaves open stays the client's.
+    return _post(CHAT_PATH, fields | {name: value for name, value in optional.items() if value is not None})
 
 
 def continuation(request: GenerateRequest, model: str, prompt: str) -> Post:
     """The request as a streamed completion of a rendered prompt and the beginning of the reply."""
     fields = {name: value for name, value in _common(request, model).items() if name not in CHAT_ONLY}
     # The template has written the special tokens out.
-    fields |= {"prompt": prompt + request.prefill, "add_special_tokens": False, "logprobs": 0 if request.logprobs else None}
+    fields |= {"prompt": prompt + request.prefill, "add_special_tokens": False}
+    fields["logprobs"] = 0 if request.logprobs or fields.get("logprobs") else None
     return _post(COMPLETIONS_PATH, fields)
 
 

@@ -59,6 +59,9 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     """The log-probability of one sampled token."""
 
     logprob: float
+    token: str = ""
+    bytes: list[int] | None = None
+    top_logprobs: list[dict[str, Any]] = []
 
 
 class Logprobs(msgspec.Struct, frozen=True):

@@ -84,6 +84,7 @@ def candidate(completion: Completion, *, index: int, model: str, kind: AnswerKin
         answer=read_answer(completion, kind, asked),
         tokens=completion.completion_tokens,
         mean_logprob=completion.mean_logprob,
+        logprobs=completion.logprobs,
         finish_reason=completion.finish_reason,
         tool_calls=completion.tool_calls,
     )

@@ -212,9 +212,9 @@ class _ServedCall:
         self._said = [0] * len(seeds)
         self._spoken = [server.model.speak(question, seed, max_tokens, endless=fault == "endless") for seed in seeds]
         self._tool_call = tool_call(body) if self._is_chat else None
-        if self._tool_call is not None or (formed := formed_text(body)) is not None:
-            whole = Spoken(("",) if self._tool_call else (formed,), "tool_calls" if self._tool_call else "stop", -0.1)
-            self._spoken = [whole] * len(seeds)
+        formed = "" if self._tool_call else formed_text(body)
+        if formed is not None:
+            self._spoken = [Spoken((formed,), "tool_calls" if self._tool_call else "stop", -0.1)] * len(seeds)
 
     def whole(self) -> web.Response:
         """The answer in one piece."""

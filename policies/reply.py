@@ -14,7 +14,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Completion, GenerateRequest
-from rheostat.policies.chunks import Choice, Chunk, Function, ToolCall, Usage, decode_chunk
+from rheostat.policies.chunks import Choice, Chunk, Function, TokenLogprob, ToolCall, Usage, decode_chunk
 from rheostat.policies.sse import Event, SseParser
 
 DONE = b"[DONE]"
@@ -34,6 +34,7 @@ class Sample:
         self.reasoning_tokens = 0
         self.logprob_sum = 0.0
         self.logprobs = 0
+        self.token_logprobs: list[TokenLogprob] = []
 
     @property
     def tokens(self) -> int:
@@ -51,6 +52,7 @@ class Sample:
         self.finish_reason = choice.finish_reason or self.finish_reason
         for piece in delta.tool_calls or []:
             self._add_tool_call(piece)
+        self.token_logprobs += (choice.logprobs and choice.logprobs.content) or ()
         for logprob in _logprobs(choice):
             self.logprob_sum += logprob
             self.logprobs += 1
@@ -69,6 +71,7 @@ class Sample:
             completion_tokens=self.tokens,
             finish_reason=self.finish_reason or "",
             mean_logprob=self.logprob_sum / self.logprobs if self.logprobs else None,
+            logprobs=tuple(self.token_logprobs),
             reasoning_text="".join(self.reasoning) or None,
             tool_calls=tuple(call for _, call in sorted(self.tool_calls.items())),
         )

@@ -12,7 +12,17 @@ from msgspec import UNSET
 from rheostat.data.ledger import Ledger
 from rheostat.policies.base import Candidate
 from rheostat.serving.job import Job
-from rheostat.serving.shapes import Alternative, ChatCompletion, Choice, CompletionDetails, Message, PromptDetails, Told, Usage
+from rheostat.serving.shapes import (
+    Alternative,
+    ChatCompletion,
+    Choice,
+    ChoiceLogprobs,
+    CompletionDetails,
+    Message,
+    PromptDetails,
+    Told,
+    Usage,
+)
 
 DONE = b"data: [DONE]\n\n"
 
@@ -23,7 +33,7 @@ def completion(job: Job, candidates: Sequence[Candidate], spent: Ledger) -> Chat
         id=completion_id(job),
         created=int(time.time()),
         model=job.action.model,
-        choices=[Choice(index=index, message=_message(found), finish_reason=_finish(found)) for index, found in enumerate(candidates)],
+        choices=[_choice(job, index, found) for index, found in enumerate(candidates)],
         usage=usage(spent),
         rheostat=block(job),
     )
@@ -39,7 +49,8 @@ def answer_deltas(job: Job, candidate: Candidate) -> bytes:
     said: dict[str, Any] = {"role": "assistant", "content": candidate.text}
     if candidate.tool_calls:
         said["tool_calls"] = [{"index": index, **call} for index, call in enumerate(candidate.tool_calls)]
-    return delta(job, said) + delta(job, {}, _finish(candidate))
+    choice = {"index": 0, "delta": said, "logprobs": _logprobs(job, candidate), "finish_reason": None}
+    return event(_chunk(job, [choice])) + delta(job, {}, _finish(candidate))
 
 
 def last_chunk(job: Job, spent: Ledger) -> bytes:
@@ -91,13 +102,23 @@ def block(job: Job) -> Told:
         samples=job.samples,
         agreement=job.agreement,
         stop_reason=job.stop_reason,
-        path=job.path,
         degraded=decision.degraded,
         bundle=decision.bundle,
         alternatives={
             action: Alternative(p_correct=p_correct, cost_usd=cost_usd) for action, (p_correct, cost_usd) in decision.alternatives.items()
         },
     )
+
+
+def _choice(job: Job, index: int, found: Candidate) -> Choice:
+    return Choice(index=index, message=_message(found), logprobs=_logprobs(job, found), finish_reason=_finish(found))
+
+
+def _logprobs(job: Job, found: Candidate) -> ChoiceLogprobs | None:
+    """Only where the client asked: strategies ask for them too, to weigh samples."""
+    if not job.query.sampling.extra.get("logprobs"):
+        return None
+    return ChoiceLogprobs(content=list(found.logprobs))
 
 
 def _message(candidate: Candidate) -> Message:

@@ -32,7 +32,7 @@ from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
 from rheostat.serving.passthrough import Call, Forwarder, parse_detokenize, parse_embeddings, parse_tokenize
-from rheostat.serving.paths import PlainPaths
+from rheostat.serving.plain import PlainRequests
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.response_stream import ResponseStream
 from rheostat.serving.responses import parse_response, response
@@ -100,7 +100,7 @@ def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starle
             Route("/readyz", routes.readyz, methods=["GET"]),
             Route("/metrics", routes.metrics, methods=["GET"]),
         ],
-        middleware=[Middleware(PlainPaths)],
+        middleware=[Middleware(PlainRequests)],
         exception_handlers={HTTPException: _on_http_exception},
         lifespan=lifespan,
     )

@@ -115,7 +115,7 @@ def _text_logprobs(logprobs: ChoiceLogprobs | None) -> TextLogprobs | None:
     return TextLogprobs(
         tokens=tokens,
         token_logprobs=[token.logprob for token in logprobs.content],
-        top_logprobs=[{top.token: top.logprob for top in token.top_logprobs} for token in logprobs.content],
+        top_logprobs=[{top["token"]: top["logprob"] for top in token.top_logprobs} for token in logprobs.content],
         text_offset=[0, *accumulate(map(len, tokens))][: len(tokens)],
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from rheostat.data.ledger import Ledger
-from rheostat.serving.path import Step
+from rheostat.policies.chunks import TokenLogprob
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,24 +64,9 @@ class Told(Shape, frozen=True, kw_only=True):
     samples: int
     agreement: float | None
     stop_reason: str
-    path: list[Step] = []
     degraded: str | None
     bundle: str
     alternatives: dict[str, Alternative]
-
-
-class TopLogprob(Shape, frozen=True, kw_only=True):
-    """A token that might have been."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None = None
-
-
-class TokenLogprob(TopLogprob, frozen=True, kw_only=True):
-    """A token that was."""
-
-    top_logprobs: list[TopLogprob] = []
 
 
 class ChoiceLogprobs(Shape, frozen=True, kw_only=True):

@@ -6,9 +6,10 @@ import pytest
 
 from rheostat.data.errors import RequestError
 from rheostat.data.ledger import Ledger
+from rheostat.policies.chunks import TokenLogprob
 from rheostat.serving.answer import usage
 from rheostat.serving.completions import TextStream, parse_completion, text_completion
-from rheostat.serving.shapes import ChatCompletion, Choice, ChoiceLogprobs, Message, TokenLogprob, TopLogprob
+from rheostat.serving.shapes import ChatCompletion, Choice, ChoiceLogprobs, Message
 from tests.serving.told import TOLD
 
 
@@ -52,7 +53,7 @@ def test_what_cannot_be_served_is_named(fields, param):
 
 
 def test_an_answer_has_the_text_and_the_logprobs_of_every_choice():
-    tokens = [TokenLogprob(token=text, logprob=-1.0, top_logprobs=[TopLogprob(token="y", logprob=-2.0)]) for text in ("ab", "c")]
+    tokens = [TokenLogprob(token=text, logprob=-1.0, top_logprobs=[{"token": "y", "logprob": -2.0}]) for text in ("ab", "c")]
     choice = Choice(index=0, message=Message(content="abc"), logprobs=ChoiceLogprobs(content=tokens), finish_reason="length")
     chat = ChatCompletion(id="chatcmpl-d-1", created=7, model="pocket", choices=[choice], usage=usage(Ledger(completion=2)), rheostat=TOLD)
     text = text_completion(chat)
