@@ -54,8 +54,6 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price of a million generated tokens."""
     profile_of: str = ""
     """Model whose plain engine this one accelerates, as by speculative decoding; `rheostat doctor` compares the two."""
-    profile_of: str = ""
-    """Model whose plain engine this one accelerates, as by speculative decoding; `rheostat doctor` compares the two."""
     context_tokens: Count = 1024
     """Longest prompt and answer together."""
     max_in_flight: Count = 256
@@ -366,10 +364,6 @@ def checked(config: Config) -> Config:
             raise ConfigError(
                 f"config: backend {backend.name!r} has another price than its replicas of model {backend.model!r}: one model, one price"
             )
-    for backend in config.backend:
-        if backend.profile_of and (backend.profile_of == backend.model or backend.profile_of not in config.models):
-            others = ", ".join(model for model in config.models if model != backend.model) or "none"
-            raise ConfigError(f"config: backend {backend.name!r} is a profile of {backend.profile_of!r}: known models are {others}")
     for backend in config.backend:
         if backend.profile_of and (backend.profile_of == backend.model or backend.profile_of not in config.models):
             others = ", ".join(model for model in config.models if model != backend.model) or "none"
