@@ -21,6 +21,7 @@ from rheostat.data.samples import read_samples, samples_frame
 from rheostat.data.schema import Action
 from rheostat.data.segment_files import read_segments, rows_frame, with_rewards
 from rheostat.data.segments import Row
+from rheostat.router.controller import SEQUENTIAL
 from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.replay import default_actions, label
 from rheostat.training.sample_log import SampleLog
@@ -85,7 +86,8 @@ def load_training_data(
 def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT) -> tuple[OutcomeTable, dict[str, int]]:
     """Rows of segments as a partial table over `actions`, and how many were used or left out and why.
 
-    A row is used when the request was answered and rewarded, its text was kept and its action is in the table.
+    A row is used when the request was answered and rewarded, its text was kept, and one action of the table answered it:
+    what several actions came to says nothing of the first of them alone.
     """
     import polars as pl
 
@@ -143,6 +145,8 @@ def _fate(actions: Sequence[str]) -> pl.Expr:
     return (
         pl.when(pl.col("action").is_null())
         .then(pl.lit("no decision"))
+        .when(pl.col("rule") == SEQUENTIAL)
+        .then(pl.lit("several actions"))
         .when(pl.col("status") != "ok")
         .then(pl.lit("not answered"))
         .when(pl.col("reward").is_null())

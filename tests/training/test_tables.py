@@ -45,7 +45,7 @@ def log(tmp_path):
 
 
 def row(i, **changes):
-    decision = {"action": ACTIONS[i % 2], "propensity": 0.5, "prompt_text": f"live {i}"}
+    decision = {"action": ACTIONS[i % 2], "propensity": 0.5, "prompt_text": f"live {i}", "rule": "average"}
     outcome = {"status": "ok", "reward": 1.0}
     decision |= {name: value for name, value in changes.items() if name in decision}
     outcome |= {name: value for name, value in changes.items() if name in outcome}
@@ -92,11 +92,19 @@ def test_a_reward_that_arrives_later_counts():
 
 
 def test_rows_that_cannot_teach_are_counted_by_reason():
-    rows = [row(0, status="failed"), row(1, reward=None), row(2, prompt_text=None), row(3, action="m/tree@9"), row(4)]
+    rows = [
+        row(0, status="failed"),
+        row(1, reward=None),
+        row(2, prompt_text=None),
+        row(3, action="m/tree@9"),
+        row(4),
+        row(5, rule="sequential"),
+    ]
     orphan = Row(seq=9, kind="outcome", decision_id="x", outcome=rows[4].outcome)
     table, counts = live_table(rows_frame([*rows, orphan]), ACTIONS)
     assert len(table) == 1
-    assert counts == {"not answered": 1, "no reward": 1, "text not kept": 1, "unknown action": 1, "no decision": 1, "used": 1}
+    reasons = ("not answered", "no reward", "text not kept", "unknown action", "several actions", "no decision", "used")
+    assert counts == dict.fromkeys(reasons, 1)
 
 
 def test_no_live_row_at_all_gives_an_empty_table():
