@@ -102,6 +102,7 @@ def block(job: Job) -> Told:
         samples=job.samples,
         agreement=job.agreement,
         stop_reason=job.stop_reason,
+        path=job.path,
         degraded=decision.degraded,
         bundle=decision.bundle,
         alternatives={

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from rheostat.data.ledger import Ledger
 from rheostat.policies.chunks import TokenLogprob
+from rheostat.serving.path import Step
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,7 @@ class Told(Shape, frozen=True, kw_only=True):
     samples: int
     agreement: float | None
     stop_reason: str
+    path: list[Step] = []
     degraded: str | None
     bundle: str
     alternatives: dict[str, Alternative]
