@@ -90,7 +90,7 @@ def _show_check(check: Check, json: Path | None) -> None:
     title = f"accuracy {check.target:g} promised at {1 - check.delta:.0%}: {check.splits} splits"
     if check.too_small:
         title += f"; too few queries to promise for {', '.join(f'{name} ({n})' for name, n in check.too_small.items())}"
-    columns = ["segment", "queries", "promises broken", "by the plug-in", "accuracy above target", "cost over plug-in", "infeasible"]
+    columns = ["segment", "calibrated on", "promises broken", "by the plug-in", "accuracy above target", "cost over plug-in", "infeasible"]
     show(title, [*columns, "attainable"], rows, json=json, value=check)
 
 
