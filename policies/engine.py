@@ -210,7 +210,8 @@ def engine_command(weights: Weights, port: int, distribution: str, extra_args: t
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights.path),
         "--served-model-name", weights.name, "--host", "127.0.0.1", "--port", str(port),
-        "--enable-prompt-tokens-details", "--disable-uvicorn-access-log",
+        # Scale-out has the endpoint that aborts a call by its name, and so tells what a cancelled one really generated.
+        "--enable-prompt-tokens-details", "--enable-scale-out", "--disable-uvicorn-access-log",
     ]  # fmt: skip
     if weights.dtype is not None:
         command += ["--dtype", weights.dtype]
