@@ -102,7 +102,7 @@ def fit_stopping(
 def fit_checked(data: Watched, *, price: float, looks: Sequence[int] = (), seed: int = 0) -> StopPolicy | None:
     """The stop policy for a price that keeps up with the published rule on queries it has not seen.
 
-    With the prior if that does, else without it; None where neither does: then the published rule is the better one.
+    Without the prior, unless a policy that knows it is worth more there; None where neither keeps up.
 
     Args:
         data: replayed runs.
@@ -112,12 +112,17 @@ def fit_checked(data: Watched, *, price: float, looks: Sequence[int] = (), seed:
     """
     inside = _drawn_queries(data.query, seed)
     min_leaf = MIN_LEAF * max(1, len(data.query) // max(len(np.unique(data.query)), 1) // 2)
-    for each in [data, data.blind] if data.prior.shape[1] else [data]:
+    worth: list[tuple[float, Watched]] = []
+    for each in [data.blind, data] if data.prior.shape[1] else [data]:
         fitting, held = each.rows(~inside), each.rows(inside)
         tried = fit_stopping(fitting.runs, fitting.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
-        if keeps_up(spent(held.runs, learned_stops(tried, held.runs, held.prior)), held.runs, looks):
-            return fit_stopping(each.runs, each.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
-    return None
+        found = spent(held.runs, learned_stops(tried, held.runs, held.prior))
+        if keeps_up(found, held.runs, looks):
+            worth.append((found.reward - price * found.samples, each))
+    if not worth:
+        return None
+    chosen = max(worth, key=lambda entry: entry[0])[1]
+    return fit_stopping(chosen.runs, chosen.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
 
 
 def keeps_up(rule: Spent, runs: Trajectories, looks: Sequence[int] = ()) -> bool:
