@@ -273,7 +273,10 @@ class Scorer(Protocol):
 
 
 class GroupScorer(Scorer, Protocol):
-    """A scorer that sees the candidates of a query together, because they bear on one another or fit one request."""
+    """A scorer that is asked about several candidates of a query at once.
+
+    It is shown each distinct answer once, as it comes; one with `sees_all = True` all candidates after every wave.
+    """
 
     async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
         """One score or abstention for each candidate, in their order."""
