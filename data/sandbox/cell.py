@@ -40,7 +40,8 @@ def main(orders: dict[str, Any]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: _end_all())
     _, status = os.waitpid(guest, 0)
     _end_all_quietly()
-    return os.waitstatus_to_exitcode(status)
+    ended = os.waitstatus_to_exitcode(status)
+    return ended if ended >= 0 else 128 - ended  # as shells say it: an exit status cannot be negative
 
 
 def _become(orders: dict[str, Any]) -> None:

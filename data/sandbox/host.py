@@ -47,7 +47,7 @@ module.main(**orders["arguments"])
 
 
 class Ran(NamedTuple):
-    """How a program ended: exit status (negative for a signal), its output as far as it was kept, and if it was killed."""
+    """How a program ended: exit status (128 and the number of a signal that ended it), its output as far as it was kept, and if it was killed."""
 
     status: int
     output: str

@@ -171,6 +171,12 @@ def test_where_no_cell_can_be_made_it_says_why(monkeypatch: pytest.MonkeyPatch) 
     host.strongest_isolation.cache_clear()
 
 
+def test_a_signal_that_ended_a_program_shows_in_its_status() -> None:
+    quick = sandbox(cpu_s=1)
+
+    assert quick.run("while True: pass").status == 128 + 9
+
+
 @pytest.mark.parametrize("status", [1, 97, 255])
 def test_no_exit_status_is_taken_for_a_broken_fence(status: int) -> None:
     assert sandbox().run(f"raise SystemExit({status})").status == status
