@@ -47,7 +47,7 @@ module.main(**orders["arguments"])
 
 
 class Ran(NamedTuple):
-    """How a program ended: exit status (128 and the number of a signal that ended it), its output as far as it was kept, and if it was killed."""
+    """How a program ended: its status (128 and the number of a signal that ended it), the output that was kept, if it was late."""
 
     status: int
     output: str
