@@ -142,5 +142,6 @@ class EventStream(Response):
                 self.status_code = of_error(error).status
                 await error_response(of_error(error))(scope, receive, send)
                 return
-            await sink.write(event(msgspec.json.decode(of_error(error).body)))
+            # The empty line ends an event of which only some lines came.
+            await sink.write(b"\n" + event(msgspec.json.decode(of_error(error).body)))
         await sink.end()

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -122,6 +122,13 @@ class ReloadStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class _Refused(NamedTuple):
+    """The version that was refused last, and why."""
+
+    version: str
+    why: str
+
+
 class Watcher:
     """Keeps the decider on the source's latest good bundle.
 
@@ -144,7 +151,7 @@ class Watcher:
         self._make_controller = make_controller
         self._metrics = metrics
         self._poll_s = poll_s
-        self._refused: str | None = None
+        self._refused: _Refused | None = None
 
     async def start(self) -> None:
         """Serve the latest bundle, or the one kept on disk while the source is away."""
@@ -179,7 +186,11 @@ class Watcher:
     async def _update(self) -> bool:
         async with asyncio.timeout(LOOK_S):
             version = await self._source.latest()
-        if version is None or version == self._refused:
+        if version is None:
+            return False
+        if self._refused is not None and version == self._refused.version:
+            if self.status.error is None:
+                raise BundleError(self._refused.why)
             return False
         if version != self.status.version:
             await self._take(version)
@@ -195,9 +206,9 @@ class Watcher:
             await self._source.fetch(version, folder)
             try:
                 await asyncio.to_thread(check_in_child, folder)
-            except BundleError:
+            except BundleError as error:
                 # The same files will not get better: ask again only for another version.
-                self._refused = version
+                self._refused = _Refused(version, str(error))
                 raise
             await self._serve(version, self._cache.keep(version, folder))
 

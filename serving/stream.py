@@ -21,9 +21,10 @@ class Sink(Protocol):
 
 
 class Passage:
-    """Holds the end mark of a stream back, so that something can be put before it.
+    """Holds the end mark of a stream back, so that something can be put before it, and a line until it is whole.
 
-    A newline inside a JSON text is escaped, so the mark after a raw newline cannot be part of an answer.
+    A newline inside a JSON text is escaped, so the mark at the start of a line cannot be part of an answer. A line that
+    never becomes whole is never sent: an error event after it would be read as its end.
     """
 
     def __init__(self) -> None:
@@ -35,13 +36,9 @@ class Passage:
         if self.done:
             return b""
         held = self._held + chunk
-        at = held.find(MARK)
-        self.done = at >= 0
-        cut = at + 1 if self.done else len(held) - _overlap(held)
+        # What is held begins a line, so the mark may be its very beginning.
+        at = 0 if held.startswith(MARK[1:]) else held.find(MARK) + 1
+        self.done = at > 0 or held.startswith(MARK[1:])
+        cut = at if self.done else held.rfind(b"\n") + 1
         self._held = held[cut:]
         return held[:cut]
-
-
-def _overlap(held: bytes) -> int:
-    """How many bytes at the end may be the beginning of the mark."""
-    return next((n for n in range(min(len(MARK) - 1, len(held)), 0, -1) if held.endswith(MARK[:n])), 0)

@@ -94,6 +94,10 @@ async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):
     shelf.version = "two"
     assert await watcher.check()
     assert watcher.status.error is None
+    shelf.version = "bad"
+    await watcher.check()
+    assert "arrays.npz" in watcher.status.error
+    assert shelf.fetched == ["one", "bad", "two"]
 
 
 @pytest.mark.parametrize("how", ["away", "odd"])

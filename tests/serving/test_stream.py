@@ -20,5 +20,19 @@ def test_a_passage_gives_every_byte_before_the_mark_however_it_is_cut(body, cuts
 
 def test_an_answer_that_says_the_mark_is_not_the_end():
     passage = Passage()
-    assert passage.feed(b'data: {"content": "data: [DONE]"}\n\n') == b'data: {"content": "data: [DONE]"}\n'
+    said = b'data: {"content": "data: [DONE]"}\n\n'
+    assert passage.feed(said) == said
     assert not passage.done
+
+
+def test_an_event_goes_on_as_soon_as_it_is_whole_and_a_broken_line_never():
+    passage = Passage()
+    assert [passage.feed(part) for part in (b"data: a\n\n", b"data: b", b"\n\n", b"data: c\ndata: bro")] == [
+        b"data: a\n\n", b"", b"data: b\n\n", b"data: c\n",
+    ]  # fmt: skip
+    assert not passage.done
+
+
+def test_the_mark_alone_is_the_end():
+    passage = Passage()
+    assert (passage.feed(b"data: [DO"), passage.feed(b"NE]\n\n"), passage.done) == (b"", b"", True)
