@@ -127,8 +127,8 @@ class Reply:
         """The call as it is booked.
 
         Of a failed call the complete samples count as completion, since they are used, and the others as wasted. A
-        cancelled call is wasted altogether. Without usage from the server the count is an estimate, unless the
-        server refused the call before it ran.
+        cancelled call is wasted altogether. Without usage from the server, or without the end of the stream, the count
+        is an estimate, unless the server refused the call before it ran.
         """
         finished = self._tokens if status == "ok" else sum(s.tokens for _, s in self._finished()) if status == "failed" else 0
         return Attempt(
@@ -138,7 +138,7 @@ class Reply:
             ledger=Ledger(calls=1) if refused else self._ledger(min(finished, self._tokens)),
             latency_s=latency_s,
             n=self._request.n,
-            estimated=self._is_estimate and not refused,
+            estimated=(self._is_estimate or not self.done) and not refused,
             error=error,
         )
 
@@ -162,7 +162,7 @@ class Reply:
     @property
     def _is_estimate(self) -> bool:
         if self._request.beam_search:
-            return not self.done
+            return False
         uncounted = self._total is None and not all(s.counted for s in self._samples.values())
         return self._prompt is None or uncounted or self._seen > self._limit
 
