@@ -125,16 +125,23 @@ def judge_rows(prior: Rows, answers: Codes, run: Mask) -> tuple[npt.NDArray[np.i
         The query and the first action that gave each answer, and its row: the priors; which actions gave the answer,
         which another and which none; how many gave it, how many different ones there are, and the most for another.
     """
+    n, a = run.shape
     voted = run & (answers >= 0)
-    same = (answers[:, :, None] == answers[:, None, :]) & (voted[:, :, None] & voted[:, None, :])
-    first = voted & (same.argmax(axis=2) == np.arange(run.shape[1]))
-    query, action = np.nonzero(first)
+    # What gave no answer gets a number of its own, so that it equals nothing else.
+    key = np.where(voted, answers, -2 - np.arange(a, dtype=np.int16))
+    same = key[:, :, None] == key[:, None, :]
+    query, action = np.nonzero(voted & (same.argmax(axis=2) == np.arange(a)))
     inside = same[query, action]
     against = voted[query] & ~inside
-    votes = same.sum(axis=2, dtype=np.float32)
-    counts = np.stack([inside.sum(axis=1), first.sum(axis=1)[query], (votes[query] * against).max(axis=1, initial=0)], axis=1)
-    silent = (run & ~voted)[query]
-    return query, action, np.concatenate([prior[query], inside, against, silent, counts / 4], axis=1, dtype=np.float32)
+    votes = np.zeros((n, a), dtype=np.float32)
+    votes[query, action] = inside.sum(axis=1)
+    rows = np.empty((len(query), 4 * a + 3), dtype=np.float32)
+    rows[:, :a], rows[:, a : 2 * a], rows[:, 2 * a : 3 * a] = prior[query], inside, against
+    rows[:, 3 * a : 4 * a] = (run & ~voted)[query]
+    rows[:, 4 * a] = votes[query, action] / 4
+    rows[:, 4 * a + 1] = (votes > 0).sum(axis=1)[query] / 4
+    rows[:, 4 * a + 2] = (votes[query] * against).max(axis=1, initial=0) / 4
+    return query, action, rows
 
 
 def beliefs(judge: Network, prior: Rows, answers: Codes, run: Mask) -> Beliefs:
@@ -153,10 +160,16 @@ def beliefs(judge: Network, prior: Rows, answers: Codes, run: Mask) -> Beliefs:
     leading = voted & (answers == answers[each, leader][:, None]) & led[:, None]
     trailing = voted & (answers == answers[each, second][:, None]) & contested[:, None]
     top = np.where(led, top, NO_LEADER)
-    numbers = np.stack([top, np.where(contested, next_top, 1.5 * NO_LEADER), 2 * led, 2 * contested, run.sum(axis=1) / 2], axis=1) / 2
-    state = [prior, leading, trailing, voted & ~leading & ~trailing, run & ~voted, numbers]
+    state = np.empty((n, 5 * a + 5), dtype=np.float32)
+    state[:, :a], state[:, a : 2 * a], state[:, 2 * a : 3 * a] = prior, leading, trailing
+    state[:, 3 * a : 4 * a] = voted & ~leading & ~trailing
+    state[:, 4 * a : 5 * a] = run & ~voted
+    state[:, 5 * a] = top / 2
+    state[:, 5 * a + 1] = np.where(contested, next_top, 1.5 * NO_LEADER) / 2
+    state[:, 5 * a + 2], state[:, 5 * a + 3] = led, contested
+    state[:, 5 * a + 4] = run.sum(axis=1) / 4
     p_correct = np.where(led, sigmoid(top.astype(np.float64)), 0.0)
-    return Beliefs(p_correct, leader, np.concatenate(state, axis=1, dtype=np.float32))
+    return Beliefs(p_correct, leader, state)
 
 
 def with_price(state: Rows, worth: Array) -> Rows:
@@ -166,10 +179,10 @@ def with_price(state: Rows, worth: Array) -> Rows:
 
 def alone(state: Rows, run: Mask) -> Rows:
     """(n, a) what each action's answer is worth by its prior: before anything was run all there is to gain at once, then 0."""
-    n, a = run.shape
-    worth = np.zeros((n, a), dtype=np.float32)
+    worth = np.zeros(run.shape, dtype=np.float32)
     fresh = ~run.any(axis=1)
-    worth[fresh] = 0.5 + 0.5 * np.tanh(state[fresh, :a])  # the state holds halved logits
+    if fresh.any():
+        worth[fresh] = 0.5 + 0.5 * np.tanh(state[fresh, : run.shape[1]])  # the state holds halved logits
     return worth
 
 
