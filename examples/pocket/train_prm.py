@@ -121,7 +121,7 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Marked], width: 
 def make_model(start: str) -> LlamaForTokenClassification:
     """The body of a finished pocket model under a head of two classes, wrong and right."""
     config = LlamaConfig.from_pretrained(start, num_labels=2, id2label={0: "wrong", 1: "right"}, label2id={"wrong": 0, "right": 1})
-    model = LlamaForTokenClassification(config)
+    model = LlamaForTokenClassification(config).float()  # the shipped models' configuration asks for bfloat16
     model.model.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).model.state_dict())
     return model
 
