@@ -1,0 +1,139 @@
+"""What the pocket process reward model is worth: best of n by it, against the vote and one sample, on the kept log's questions.
+
+    rheostat engine start --model pocket && rheostat engine start --model pocket-prm
+    python benchmarks/process_reward.py --model pocket --n 8 --queries 400
+
+Draws n new chains of thought for each question, since the log keeps no texts, and scores every one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from rheostat.data.answers import same
+from rheostat.data.schema import Query
+from rheostat.data.steps import split_steps
+from rheostat.policies.backend import VllmBackend
+from rheostat.policies.base import Candidate, GenerateRequest, Meter
+from rheostat.policies.engine import Engines
+from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.prompts import step_by_step
+from rheostat.policies.scorers.pooling import PoolingClient
+from rheostat.policies.scorers.rewards import AGGREGATES, ProcessReward
+from rheostat.training.evaluate import Bootstrap
+
+ANY_CAP = 10**9
+CHAIN_TOKENS = 192
+IN_FLIGHT = 16
+
+
+class Booked(Meter):
+    """Books what reward calls read, and makes no call of its own."""
+
+    async def __call__(self, request: GenerateRequest, kind: str = "completion") -> None:
+        """Reward models generate nothing."""
+        raise NotImplementedError
+
+
+def questions(log: Path, n: int) -> list[Query]:
+    """The first n questions of a log with their references."""
+    rows = pl.read_parquet(log).unique(["dataset", "query_id"], keep="first", maintain_order=True).head(n)
+    return [
+        Query.of_text(row["query_text"], query_id=row["query_id"], kind=row["kind"], reference=row["gold"], dataset=row["dataset"])
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+async def judged(queries: list[Query], backend: VllmBackend, client: PoolingClient, model: str, n: int, seed: int, booked: Booked):
+    """For every question its candidates and the scores of their steps."""
+    reward, gate = ProcessReward(client), asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(number: int, query: Query) -> tuple[list[Candidate], list[tuple[float, ...]]]:
+        async with gate:
+            request = GenerateRequest(
+                model=model, messages=step_by_step(query.messages), max_tokens=CHAIN_TOKENS, n=n, temperature=0.8, seed=seed + number * n
+            )
+            drawn = (await backend.generate(request, booked)).completions
+            candidates = [candidate(c, index=c.index, model=model, kind=query.kind or "text") for c in drawn]
+            scores = await asyncio.gather(*(reward.steps(query, split_steps(each.text), booked) for each in candidates))
+            return candidates, [found or () for found in scores]
+
+    return await asyncio.gather(*(one(number, query) for number, query in enumerate(queries)))
+
+
+def picks(query: Query, candidates: list[Candidate], steps: list[tuple[float, ...]]) -> dict[str, float]:
+    """Whether each way to pick one of the candidates is right."""
+    right = [float(each.answer is not None and same(each.answer, query.reference or "", query.kind or "text")) for each in candidates]
+    by = {name: [aggregate(found) if found else 0.0 for found in steps] for name, aggregate in AGGREGATES.items()}
+    leader = count_votes(candidates).leader
+    weights: dict[str, float] = {}
+    for each, score in zip(candidates, by["last"], strict=True):
+        if each.answer is not None:
+            weights[each.answer] = weights.get(each.answer, 0.0) + score
+    heaviest = max(weights, key=weights.__getitem__, default=None)
+    first = {name: next((r for each, r in zip(candidates, right, strict=True) if each.answer == name), 0.0) for name in (leader, heaviest)}
+    found = {"one sample": float(np.mean(right)), "majority vote": first[leader]}
+    found |= {f"best by prm, {name}": right[int(np.argmax(scores))] for name, scores in by.items()}
+    return found | {"votes weighted by prm": first[heaviest], "any of them": max(right)}
+
+
+async def measure(args: argparse.Namespace) -> None:
+    """Draw, score, and print the table."""
+    engines = Engines(Path(args.state) / "engines")
+    writer, rewarder = engines.start(args.model), engines.start("pocket-prm")
+    queries, booked = questions(Path(args.log), args.queries), Booked(ANY_CAP)
+    client = PoolingClient("pocket-prm", rewarder.url, model="pocket-prm")
+    async with VllmBackend(args.model, writer.url, model=args.model) as backend, client:
+        found = await judged(queries, backend, client, args.model, args.n, args.seed, booked)
+    outcomes = [picks(query, *each) for query, each in zip(queries, found, strict=True)]
+    labels, scores = labelled(queries, found)
+    bootstrap, vote = Bootstrap(len(queries), seed=args.seed), np.array([each["majority vote"] for each in outcomes])
+    table = Table(
+        title=f"{args.model}, {len(queries)} questions x {args.n} chains; AUC of right answers {roc_auc_score(labels, scores):.3f}"
+    )
+    for column in ("pick", "right (95%)", "over the vote (95%)"):
+        table.add_column(column, justify="left" if column == "pick" else "right")
+    for name in outcomes[0]:
+        values = np.array([each[name] for each in outcomes])
+        share, gain = bootstrap.interval(values), bootstrap.interval(values - vote)
+        table.add_row(
+            name, f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})", f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+        )
+    Console(width=110).print(table)
+    read = sum(attempt.ledger.prompt for attempt in booked.attempts if attempt.kind == "verifier")
+    print(f"generated {booked.ledger.generated} tokens, read {read} tokens by the reward model")
+
+
+def labelled(queries: list[Query], found: list[tuple[list[Candidate], list[tuple[float, ...]]]]) -> tuple[list[bool], list[float]]:
+    """Every scored answer: whether it is right, and the score of its last step."""
+    labels, scores = [], []
+    for query, (candidates, steps) in zip(queries, found, strict=True):
+        for each, scored in zip(candidates, steps, strict=True):
+            if scored and each.answer is not None:
+                labels.append(same(each.answer, query.reference or "", query.kind or "text"))
+                scores.append(scored[-1])
+    return labels, scores
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket", help="pocket or pocket-large")
+    parser.add_argument("--log", default="data/logs/pocket.parquet", help="whose questions are asked")
+    parser.add_argument("--n", type=int, default=8, help="chains for each question")
+    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--state", default=".rheostat", help="folder of the engines")
+    parser.add_argument("--seed", type=int, default=0)
+    asyncio.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
