@@ -87,7 +87,8 @@ class Bench:
         notes: list[str] = []
         found = _or_note(self._judged, notes) or TableResult(name=self.name, encoder=self.settings.encoder, costs=[])
         stopping = None if self.settings.datasets else _or_note(self._stopping, notes)
-        return msgspec.structs.replace(found, stopping=stopping, notes=notes)
+        here = f"{self.path.parent}/"  # folders differ from machine to machine
+        return msgspec.structs.replace(found, stopping=stopping, notes=[note.replace(here, "") for note in notes])
 
     def _judged(self) -> TableResult:
         chosen = self.settings
@@ -99,7 +100,7 @@ class Bench:
         return TableResult(
             name=self.name,
             encoder=chosen.encoder,
-            costs=chosen.costs or _shares(logged, prices),
+            costs=chosen.costs or _costs(logged, prices),
             backtests=[each.report for each in timed],
             cpu_s=[each.cpu_s for each in timed],
             on_shuffled=self._kept("shuffled", Timed, partial(self._timed, _shuffled(logged), prices, 0)).report.verdict,
@@ -158,12 +159,13 @@ def _shuffled(logged: Logged) -> Logged:
     return Logged(replace(logged.table, reward=logged.table.reward[order]), None, logged.left_out)
 
 
-def _shares(logged: Logged, prices: dict[str, Price] | None) -> list[float]:
-    """A tenth, a third and all of what the best fixed action costs."""
+def _costs(logged: Logged, prices: dict[str, Price] | None) -> list[float]:
+    """Twice what the cheapest action costs, what the best fixed one does, and their geometric mean."""
     table = logged.table
     cost = table.tokens if prices is None else table.cost_usd(prices) * QUERIES_PER_PRICE
-    whole = float(cost[:, baselines.best_fixed(Costed(table.reward, table.tokens, cost))].mean())
-    return [float(f"{share * whole:.2g}") for share in (0.1, 1 / 3, 1.0)]
+    mean = cost.mean(axis=0)
+    low, high = 2 * float(mean.min()), float(mean[baselines.best_fixed(Costed(table.reward, table.tokens, cost))])
+    return sorted({float(f"{cost:.2g}") for cost in (low, (low * high) ** 0.5, high)})
 
 
 def benches(options: argparse.Namespace) -> list[Bench]:
@@ -201,8 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _spelled(options: argparse.Namespace) -> str:
-    """The command with folders left out, which differ from machine to machine."""
-    named = [f"--{name} {value.name}" for name in ("prices", "settings") if (value := getattr(options, name)) is not None]
+    """The command without what differs from machine to machine."""
+    files = {name: getattr(options, name) for name in ("prices", "settings")}
+    named = [f"--{name} {file.name if file.is_absolute() else file}" for name, file in files.items() if file is not None]
     return " ".join(["python benchmarks/tables.py LOGS", *named])
 
 
