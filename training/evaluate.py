@@ -148,7 +148,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             "gain_over_shuffled_low": self.gain_over_shuffled.low,
             "calibration_error": self.calibration_error,
             "n_test": float(self.n_test),
+            **self._sequential_metrics,
         }
+
+    @property
+    def _sequential_metrics(self) -> dict[str, float]:
+        gain = self.sequential.gain_over_router if self.sequential else None
+        return {} if gain is None else {"sequential_gain": gain.value, "sequential_gain_low": gain.low}
 
 
 @dataclass(frozen=True, slots=True)

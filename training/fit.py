@@ -100,7 +100,7 @@ def fit(
     Raises:
         DatasetError: too few queries or actions, or rewards that are all the same.
     """
-    check_table(_without_learned(table) if log else table)
+    check_table(table if log is None else _without_learned(table))
     on_progress("embed", 0.0)
     data, stops = training_set(table, encoder), dict[str, StopModel]()
     if log is not None:
@@ -121,15 +121,22 @@ def fit(
     on_progress("shuffled control", 0.8)
     control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
     on_progress("evaluate", 0.9)
-    test = data.table.rows(split.test)
-    calibration = judge(bundle, data.table.rows(split.calibration), prices, encoder=encoder)
-    judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
     facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train))
-    evaluation = evaluate(test, judged=judged, calibration=calibration, shuffled=shuffled, facts=facts)
+    evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=encoder)
     if sequence is not None:
         evaluation = msgspec.structs.replace(evaluation, sequential=sequence.report)
     on_progress("done", 1.0)
-    return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, test)
+    return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, data.table.rows(split.test))
+
+
+def _evaluated(
+    bundle: Bundle, control: Bundle, table: OutcomeTable, split: Split, facts: Facts, *, prices: Mapping[str, Price], encoder: Encoder
+) -> Evaluation:
+    """The bundle on the test queries, its multipliers from the calibration queries, next to the shuffled control."""
+    test = table.rows(split.test)
+    calibration = judge(bundle, table.rows(split.calibration), prices, encoder=encoder)
+    judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
+    return evaluate(test, judged=judged, calibration=calibration, shuffled=shuffled, facts=facts)
 
 
 def check_table(table: OutcomeTable) -> None:

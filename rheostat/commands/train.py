@@ -164,4 +164,6 @@ def _closing(trained: Trained) -> str:
     version = trained.version
     registered = f"registered as version {version.version}; rheostat promote makes it the champion" if version else "not registered"
     live = f", live rows {trained.live}" if trained.live else ""
-    return f"report: {trained.report}\nbundle: {trained.folder / 'bundle'} ({registered}{live})"
+    several = trained.evaluation.sequential
+    told = f"several actions on a query: {several.reason}\n" if several else ""
+    return f"{told}report: {trained.report}\nbundle: {trained.folder / 'bundle'} ({registered}{live})"
