@@ -107,7 +107,6 @@ class Sidecar:
         self._log = open_log(config.log.requests, on_drop=self._metrics.log_dropped.inc)
         self._decider = Decider(FallbackController(fallback_actions(config)), metrics=self._metrics)
         self._watcher = self._build_watcher(environ)
-        Path(config.store.path).parent.mkdir(parents=True, exist_ok=True)
         self._store = OutcomeStore(Path(config.store.path))
         recorder = Recorder(self._store, store_prompts=config.store.store_prompts)
         self._prices = config.prices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,14 +61,15 @@ async def _examine(
         checks += await _engine(backend, environ)
     for number, backend in enumerate(accelerated, len(config.backend)):
         plain = next(other for other in config.backend if other.model == backend.profile_of)
-        checks.append(
-            await _profile(
-                plain, backend, environ, tasks=tasks, n=n, seed=seed,
-                advance=lambda share, number=number, name=backend.name: advance(f"comparing {name}", (number + share) / steps),
-            )
-        )  # fmt: skip
+        step = functools.partial(_part, advance, f"comparing {backend.name}", number, steps)
+        checks.append(await _profile(plain, backend, environ, tasks=tasks, n=n, seed=seed, advance=step))
     advance("bundle, store, MLflow", (steps - 1) / steps)
     return checks + await check_surroundings(config, environ=environ)
+
+
+def _part(advance: Callable[[str, float], None], what: str, number: int, steps: int, share: float) -> None:
+    """Progress within one of several steps."""
+    advance(what, (number + share) / steps)
 
 
 async def _engine(backend: BackendConfig, environ: Mapping[str, str]) -> list[Check]:
