@@ -14,7 +14,7 @@ import msgspec
 from rheostat.data.errors import ConfigError
 from rheostat.data.sandbox import Limits, Sandbox
 from rheostat.policies.base import Scorer
-from rheostat.policies.scorers.judge import Judge
+from rheostat.policies.scorers.judge import Judge, PairwiseJudge
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rendering import POCKET_FORMAT, StepFormat
 from rheostat.policies.scorers.rewards import OutcomeReward, PairReward, ProcessReward
@@ -48,7 +48,7 @@ class RewardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that is asked whether an answer is right; strategies ask for it as `by=judge`."""
+    """A model that is asked whether an answer is right (`by=judge`), or which of two is better (`by=pairwise`)."""
 
     model: str = ""
     """Which of the backends' models; empty is no judge."""
@@ -94,7 +94,7 @@ async def open_scorers(
     if judge.model:
         if judge.model not in models:
             raise ConfigError(f"config: judge.model {judge.model!r} is no backend's model: known are {', '.join(models)}")
-        scorers["judge"] = Judge(judge.model)
+        scorers |= {"judge": Judge(judge.model), "pairwise": PairwiseJudge(judge.model)}
     return scorers
 
 
