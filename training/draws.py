@@ -105,7 +105,9 @@ def _played(action: Action, samples: _Samples, model: StopModel | None, prior: A
     each = np.arange(len(samples.codes))
     if action.strategy == VOTES:
         return _voted(action, samples, model, prior)
-    chosen = samples.scores.argmax(axis=1)
+    # Replay takes a verifier to be right: best-of-n by it is any of n.
+    by_verifier = action.arguments.get("by") == "verifier"
+    chosen = (samples.correct if by_verifier else samples.scores).argmax(axis=1)
     return _Column(samples.shared[each, chosen], samples.correct[each, chosen], samples.tokens.sum(axis=1))
 
 

@@ -128,7 +128,7 @@ def make_plan(policy: SequentialPolicy, part: Part, arms: tuple[int, ...], price
     return Plan(policy, arms, path_of(policy, part, arms, prices), own)
 
 
-class Sequence(NamedTuple):
+class PlanFit(NamedTuple):
     """What came of fitting: the plan, None where it is not to be used, and what the report says."""
 
     plan: Plan | None
@@ -137,7 +137,7 @@ class Sequence(NamedTuple):
 
 def fit_sequence(
     bundle: Bundle, data: TrainingSet, log: SampleLog, split: Split, cross_fitted: Array, *, prices: Mapping[str, Price], seed: int
-) -> Sequence:
+) -> PlanFit:
     """Fit the sequential policy, decide on calibration queries whether to use it, and judge it on test queries.
 
     Args:
@@ -156,7 +156,8 @@ def fit_sequence(
     calibration = whole.rows(parts["calibration"])
     arms, scale = useful_arms(calibration), float(calibration.truth.cost_usd[:, best_fixed(calibration.truth)].mean())
     if len(arms) < 2 or len(parts["train"]) < MIN_QUERIES:
-        return Sequence(None, SequentialReport(actions=_names(data, arms), used=False, reason="one action is best at every price"))
+        why = f"not fitted: {len(arms)} useful actions and {len(parts['train'])} training queries; 2 and {MIN_QUERIES} are needed"
+        return PlanFit(None, SequentialReport(actions=_names(data, arms), used=False, reason=why))
     table = _Table(bundle, data, log, price_vector(bundle, prices), arms)
     train, calibration, test = (
         table.drawn(whole, rows, rounds, seed + number)
@@ -166,7 +167,7 @@ def fit_sequence(
     allowed = gain(policy, calibration, arms, table.prices)
     bound = Bootstrap(len(allowed.router), seed=seed).interval(allowed.sequential - allowed.router)
     plan = make_plan(policy, calibration, arms, table.prices)
-    return Sequence(plan if bound.low > 0 else None, _report(plan, test, table, bound, seed))
+    return PlanFit(plan if bound.low > 0 else None, _report(plan, test, table, bound, seed))
 
 
 @dataclass(frozen=True, slots=True)

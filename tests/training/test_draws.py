@@ -19,6 +19,7 @@ SPELLINGS = (
     "small/self_consistency(k=8,stop=lead(2))@1536",
     "small/self_consistency(k=8,stop=learned)@1536",
     "small/best_of_n(n=4)@768",
+    "small/best_of_n(by=verifier,n=4)@768",
     "large/cot@192",
 )
 ACTIONS = [Action.parse(spelling) for spelling in SPELLINGS]
@@ -42,9 +43,9 @@ def test_draws_have_the_mean_of_the_labels():
 
 def test_equal_numbers_are_equal_answers_whatever_the_model():
     found = draws()
-    same = (found.answers[:, 1] == found.answers[:, 6]) & (found.answers[:, 1] >= 0)
+    same = (found.answers[:, 1] == found.answers[:, 7]) & (found.answers[:, 1] >= 0)
     assert same.any()
-    np.testing.assert_array_equal(found.reward[same, 1], found.reward[same, 6])
+    np.testing.assert_array_equal(found.reward[same, 1], found.reward[same, 7])
 
 
 def test_an_answer_that_was_not_read_is_never_right():

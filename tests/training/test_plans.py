@@ -41,6 +41,14 @@ def test_the_report_says_whether_it_is_used_and_why():
     assert report.gain_over_router is not None
 
 
+def test_a_log_that_is_too_small_says_so():
+    log = simulated_log(100)
+    report = fit(label(log, ACTIONS), encoder=WordEncoder(), encoder_name="words", prices=PRICES, log=log).evaluation.sequential
+    assert report is not None
+    assert not report.used
+    assert report.reason.startswith("not fitted")
+
+
 def test_only_actions_that_the_router_takes_at_some_price_are_run():
     cost = np.tile([1.0, 2.0, 50.0], (60, 1))
     p = np.tile([0.5, 0.4, 0.9], (60, 1))
