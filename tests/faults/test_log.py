@@ -1,0 +1,109 @@
+"""Disks that fill up, stores that are locked, prompts that would break a log: nothing half-visible, nothing lost, ids unique."""
+
+import asyncio
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+
+import aiohttp
+import pytest
+
+from rheostat.data.outcomes import OutcomeReader
+from tests.faults.conftest import FaultyEngine, Stack, post
+from tests.serving.conftest import ROOT, Sidecar, running, wait_until
+
+N = 30
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    with running(FaultyEngine(folder, model="pocket")) as started:
+        yield started
+
+
+@pytest.fixture
+def logged(tmp_path, engine):
+    more = f'[log]\nrequests = "{tmp_path / "requests.jsonl"}"\n'
+    with running(Sidecar(tmp_path, [engine], more=more)) as sidecar:
+        yield Stack(sidecar, engine)
+
+
+async def ask(sidecar, n, **fields):
+    """Decision ids of `n` answers, all of which must come."""
+    async with aiohttp.ClientSession() as session:
+        answers = await asyncio.gather(*(post(sidecar, session, **fields) for _ in range(n)))
+    assert {status for status, _, _ in answers} == {200}
+    return [json.loads(body)["rheostat"]["decision_id"] for _, _, body in answers]
+
+
+def missing(sidecar, ids):
+    with OutcomeReader(sidecar.store) as store:
+        return [decision_id for decision_id in ids if store.decision(decision_id) is None or store.outcome(decision_id) is None]
+
+
+async def test_a_full_disk_fails_no_request_and_all_is_written_once_there_is_room(logged):
+    ids = await ask(logged.sidecar, N)
+    await asyncio.to_thread(wait_until, lambda: not missing(logged.sidecar, ids))
+    child = logged.sidecar.child.pid
+    # No file may grow from here on: for the process that is a disk without room.
+    _, most = resource.prlimit(child, resource.RLIMIT_FSIZE)
+    resource.prlimit(child, resource.RLIMIT_FSIZE, (4096, most))
+    ids += await ask(logged.sidecar, N)
+    await asyncio.to_thread(wait_until, lambda: not logged.sidecar.ready()["store"]["healthy"])
+    assert logged.metric("rheostat_store_healthy") == 0
+    ids += await ask(logged.sidecar, N)
+    resource.prlimit(child, resource.RLIMIT_FSIZE, (most, most))
+    await asyncio.to_thread(wait_until, lambda: logged.sidecar.ready()["store"]["healthy"] and not missing(logged.sidecar, ids))
+    assert len(set(ids)) == 3 * N
+    assert logged.metric("rheostat_store_dropped") == 0
+
+
+async def test_a_store_that_another_process_locks_waits_in_memory(logged):
+    await ask(logged.sidecar, 1)
+    other = sqlite3.connect(logged.sidecar.store, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    ids = await ask(logged.sidecar, N)
+    assert logged.sidecar.ready()["ready"]
+    other.execute("ROLLBACK")
+    other.close()
+    await asyncio.to_thread(wait_until, lambda: not missing(logged.sidecar, ids), 60)
+
+
+def test_a_place_that_takes_no_store_is_one_sentence_and_status_one(tmp_path, engine):
+    config = tmp_path / "r.toml"
+    config.write_text(f'[[backend]]\nname = "a"\nurl = "{engine.url}"\nmodel = "pocket"\n[store]\npath = "/proc/rheostat/outcomes.db"\n')
+    command = [sys.executable, "-m", "rheostat.serving.server", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=90, check=False)
+    assert done.returncode == 1
+    assert "/proc/rheostat" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_prompt_with_line_ends_and_terminal_codes_stays_one_line_and_one_record(logged, tmp_path):
+    text = "first\r\nx-evil: 1\r\n\r\n\x1b[2J\x1b]0;gone\x07 2 plus 3"
+    (decision_id,) = await ask(logged.sidecar, 1, messages=[{"role": "user", "content": text}])
+    await asyncio.to_thread(wait_until, lambda: not missing(logged.sidecar, [decision_id]))
+    with OutcomeReader(logged.sidecar.store) as store:
+        assert store.decision(decision_id).prompt_text == text
+    path = tmp_path / "requests.jsonl"
+    await asyncio.to_thread(wait_until, lambda: path.exists() and decision_id.encode() in path.read_bytes())
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    (line,) = [line for line in lines if line.get("decision_id") == decision_id]
+    assert (line["status"], line["outcome"], line["tenant"]) == (200, "ok", "default")
+    assert b"\x1b" not in path.read_bytes()
+
+
+async def test_every_request_has_one_line_and_ids_stay_unique_after_a_restart(tmp_path, engine):
+    path = tmp_path / "requests.jsonl"
+    more = f'[log]\nrequests = "{path}"\n'
+    ids = []
+    for _ in range(2):
+        with running(Sidecar(tmp_path, [engine], more=more)) as sidecar:
+            ids += await ask(sidecar, N)
+            assert await asyncio.to_thread(sidecar.stop) == 0
+    assert len(set(ids)) == 2 * N
+    logged = [json.loads(line).get("decision_id") for line in path.read_bytes().splitlines()]
+    assert sorted(logged) == sorted(ids)
+    assert missing(sidecar, ids) == []
