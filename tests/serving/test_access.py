@@ -76,9 +76,10 @@ def test_a_key_over_its_limit_is_told_when_to_come_back_and_spends_nothing(guard
 
 
 def test_a_limit_of_requests_counts_streams_too(guarded):
-    for _ in range(6):
-        with contextlib.suppress(openai.RateLimitError):
-            list(ask(guarded, KEYS[2], stream=True))
+    with client(guarded, KEYS[2]) as made:
+        for _ in range(6):
+            with contextlib.suppress(openai.RateLimitError):
+                list(made.chat.completions.create(model="auto:quick", messages=MESSAGES, stream=True))
     assert "requests a minute" in str(refused(guarded, KEYS[2], openai.RateLimitError, stream=True))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat.data.errors import RequestError
-from rheostat.serving.scan import MAX_VALUES, SLICE_BYTES, Scan, scan
+from rheostat.serving.scan import MAX_VALUES, SLICE_BYTES, SMALL_BYTES, Scan, scan
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30
@@ -89,7 +89,7 @@ async def test_a_large_body_lets_others_run_while_it_is_looked_through():
 
 
 async def test_small_bodies_are_left_to_the_decoder():
-    await scan(b"[" * SLICE_BYTES, max_depth=1)
+    await scan(b"[" * SMALL_BYTES, max_depth=1)
 
 
 async def test_too_many_values_are_refused_by_name():
