@@ -58,7 +58,7 @@ async def failover(folder: Path, *, seconds: float, rate: float) -> dict[str, An
         return _found(sidecars, seen, in_flight, rate)
     finally:
         for running in (*sidecars, *engines):
-            running.end()
+            running.end(signal.SIGKILL)
 
 
 async def _load(engines: list[Engine], sidecars: list[Sidecar], seen: list[Seen], *, seconds: float, rate: float) -> int:

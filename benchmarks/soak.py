@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -80,7 +81,7 @@ async def soak(folder: Path, *, minutes: float, clients: int, seed: int) -> dict
         return _found(sidecar, seen, before, after, status, sum(engine.generated for engine in engines))
     finally:
         for running in (sidecar, *engines):
-            running.end()
+            running.end(signal.SIGKILL)  # an engine that hangs would wait for its own calls
 
 
 def _wait(engines: list[Engine], sidecar: Sidecar) -> None:
