@@ -256,6 +256,19 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """File that every admin action is appended to, one JSON object a line."""
 
 
+class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What strategies may use besides models, reward models and the judge."""
+
+    memory: str = ""
+    """Folder of the solved examples that few_shot shows, as `rheostat memory` writes it; empty is none."""
+    verifier: str = ""
+    """Folder of what `rheostat train-verifier` learned, for `by=orm`; empty is none."""
+    encoder: str = ""
+    """Finds examples and compares free texts: static, minilm or a folder. Empty is static for examples, and free texts stay apart."""
+    encoder_cache: str = ".rheostat/encoders"
+    """Where the static encoder is kept once it is made."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything one sidecar process is told."""
 
@@ -291,6 +304,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Reward models that strategies may ask."""
     judge: JudgeConfig = JudgeConfig()
     """The model that judges answers."""
+    tools: ToolsConfig = ToolsConfig()
+    """What else strategies may use."""
     sandbox: SandboxConfig = SandboxConfig()
     """Running code that a model wrote."""
 

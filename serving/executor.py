@@ -19,10 +19,11 @@ import msgspec
 from rheostat.data.errors import ActionError, RequestError, UpstreamError
 from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Action, Attempt, AttemptKind, Constraints, Decision, Query, message_text, new_id
-from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest, Meter, StopRule
+from rheostat.policies.base import Candidate, Completion, Context, Evidence, GenerateRequest, Meter, StopRule, Toolbox
 from rheostat.policies.catalogue import build, is_single_call
 from rheostat.policies.direct import SingleCall
 from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.needs import check_needs
 from rheostat.policies.reply import Reply
 from rheostat.policies.run import Result, run_action
 from rheostat.router.controller import SEQUENTIAL, merged
@@ -73,13 +74,24 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 class Executor:
     """Serves admitted requests on the pools."""
 
-    def __init__(self, config: Config, *, decider: Decider, pools: Pools, jobs: Jobs, congestion: Congestion, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        decider: Decider,
+        pools: Pools,
+        jobs: Jobs,
+        congestion: Congestion,
+        sessions: Sessions,
+        toolbox: Toolbox,
+    ) -> None:
         self._config = config
         self._decider = decider
         self._pools = pools
         self._jobs = jobs
         self._congestion = congestion
         self._sessions = sessions
+        self._toolbox = toolbox
 
     def apply(self, config: Config) -> None:
         """Work under a changed configuration from the next request on."""
@@ -267,10 +279,11 @@ class Executor:
     def _check_forced(self, action: Action) -> None:
         try:
             build(action)
+            if action.model not in self._pools:
+                raise RequestError(f"rheostat.action: no backend serves the model {action.model!r}", param="rheostat.action")
+            check_needs(action, self._toolbox, self._pools)
         except ActionError as error:
             raise RequestError(f"rheostat.action: {error}", param="rheostat.action") from error
-        if action.model not in self._pools:
-            raise RequestError(f"rheostat.action: no backend serves the model {action.model!r}", param="rheostat.action")
         if action.max_tokens > self._config.server.max_tokens:
             raise RequestError(
                 f"rheostat.action: {action.max_tokens} tokens are more than the {self._config.server.max_tokens} this server allows",
@@ -328,6 +341,7 @@ class Executor:
             on_evidence=on_evidence,
             waves=waves,
             meter=meter,
+            toolbox=self._toolbox,
         )
 
     def _limits(self, admitted: Admitted, deadline_s: float | None) -> Limits:
@@ -337,7 +351,7 @@ class Executor:
 
     async def _pass_through(self, job: Job, admitted: Admitted, sink: Sink) -> None:
         """One upstream call, its bytes sent on as they come."""
-        request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job)
+        request = _passthrough_request(job, admitted) if _is_passthrough(job) else _single_request(job, self._toolbox)
         reply = Reply(request, request.model)
         await self._forward(self._pools[request.model].stream(request, job.meter, reply=reply), job, admitted, sink)
         _note_samples(job, _candidates(job, reply.completions))
@@ -415,10 +429,15 @@ def _passthrough_request(job: Job, admitted: Admitted) -> GenerateRequest:
     )
 
 
-def _single_request(job: Job) -> GenerateRequest:
+def _single_request(job: Job, toolbox: Toolbox) -> GenerateRequest:
     strategy = cast(SingleCall, build(job.action))
     context = Context(
-        model=job.action.model, call=_NoCall(), left_tokens=lambda: job.meter.left_tokens, kind=job.query.kind or "text", seed=_seed()
+        model=job.action.model,
+        call=_NoCall(),
+        left_tokens=lambda: job.meter.left_tokens,
+        kind=job.query.kind or "text",
+        seed=_seed(),
+        toolbox=toolbox,
     )
     return strategy.request(job.query, context)
 

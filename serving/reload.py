@@ -162,7 +162,7 @@ class Watcher:
             return
         version, folder = kept
         try:
-            await self._serve(version, folder)
+            self._swap(version, await asyncio.to_thread(self._load, folder))
         except RheostatError as error:
             self._failed(f"the bundle kept in {folder} cannot be served: {error}")
 
@@ -206,14 +206,15 @@ class Watcher:
             await self._source.fetch(version, folder)
             try:
                 await asyncio.to_thread(check_in_child, folder)
+                serving = await asyncio.to_thread(self._load, folder)
             except BundleError as error:
                 # The same files will not get better: ask again only for another version.
                 self._refused = _Refused(version, str(error))
                 raise
-            await self._serve(version, self._cache.keep(version, folder))
+            self._cache.keep(version, folder)
+            self._swap(version, serving)
 
-    async def _serve(self, version: str, folder: Path) -> None:
-        serving = await asyncio.to_thread(self._load, folder)
+    def _swap(self, version: str, serving: Serving) -> None:
         self._decider.swap(serving)
         self.status = msgspec.structs.replace(self.status, version=version)
         self._metrics.reloads.labels("swapped").inc()

@@ -70,7 +70,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return Sandbox(self.limits, allow_weak=self.allow_weak) if self.enabled else None
 
 
-async def open_scorers(
+def open_scorers(
     rewards: Sequence[RewardConfig], judge: JudgeConfig, *, models: Sequence[str], keys: Mapping[str, str], stack: AsyncExitStack
 ) -> dict[str, Scorer]:
     """Scorers by the name that strategies use; their connections are closed with the stack.
@@ -90,7 +90,8 @@ async def open_scorers(
         if each.name in scorers:
             raise ConfigError(f"config: reward.name {each.name!r} is given twice: names must be unique")
         client = PoolingClient(each.name, each.url, model=each.model, api_key=keys.get(each.name))
-        scorers[each.name] = _scorer(each, await stack.enter_async_context(client))
+        stack.push_async_exit(client)
+        scorers[each.name] = _scorer(each, client)
     if judge.model:
         if judge.model not in models:
             raise ConfigError(f"config: judge.model {judge.model!r} is no backend's model: known are {', '.join(models)}")

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,10 +23,12 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
-from rheostat.data.errors import ConfigError, RheostatError
+from rheostat.data.errors import ActionError, BundleError, ConfigError, RheostatError
 from rheostat.data.schema import Action
 from rheostat.data.store import OutcomeStore
+from rheostat.policies.base import Toolbox
 from rheostat.policies.catalogue import default_actions
+from rheostat.policies.needs import check_needs
 from rheostat.router.budgets import Budgets
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller, FallbackController
@@ -51,6 +53,7 @@ from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import Cache, FolderSource, Source, Watcher
 from rheostat.serving.request_log import open_log
 from rheostat.serving.sessions import Sessions
+from rheostat.serving.tools import open_toolbox
 from rheostat.serving.usage import usd_today
 
 FALLBACK_STRATEGY = "cot"
@@ -105,7 +108,9 @@ class Sidecar:
             timeout_s=config.pool.probe_timeout_s,
         )
         self._log = open_log(config.log.requests, on_drop=self._metrics.log_dropped.inc)
-        self._decider = Decider(FallbackController(fallback_actions(config)), metrics=self._metrics)
+        self._open = AsyncExitStack()
+        self._toolbox = open_toolbox(config, environ=environ, stack=self._open)
+        self._decider = Decider(FallbackController(runnable_fallback(config, self._toolbox)), metrics=self._metrics)
         self._watcher = self._build_watcher(environ)
         self._store = OutcomeStore(Path(config.store.path))
         recorder = Recorder(self._store, store_prompts=config.store.store_prompts)
@@ -120,6 +125,7 @@ class Sidecar:
             jobs=jobs,
             congestion=self._congestion,
             sessions=Sessions(config.sessions),
+            toolbox=self._toolbox,
         )
         self.services = Services(
             config=config,
@@ -179,6 +185,7 @@ class Sidecar:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._fleet.close()
+            await self._open.aclose()
             await self._log.flush()
             await asyncio.to_thread(self._store.close)
 
@@ -192,12 +199,13 @@ class Sidecar:
             if price != self._prices.get(model, price):
                 raise ConfigError(f"config: the price of {model!r} changed, which takes a restart: what is in flight has the old one")
         changed = msgspec.structs.replace(self._config, **{name: getattr(config, name) for name in LIVE})
+        fallback = FallbackController(runnable_fallback(changed, self._toolbox))
         self._fleet.apply(changed)
         self._config = changed
         self._prices |= changed.prices
         self._metrics.tiers = frozenset([*changed.tier, PASSTHROUGH])
         self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)
-        self._decider.fall_back_to(FallbackController(fallback_actions(changed)))
+        self._decider.fall_back_to(fallback)
         self.services.apply(changed)
         self._audit.write("config_applied", by="the configuration file", keys=[key.name for key in changed.key])
 
@@ -231,6 +239,18 @@ class Sidecar:
         )
 
     def _controller(self, bundle: Bundle) -> Controller:
+        """A controller of what can be run here.
+
+        Raises:
+            BundleError: an action of a model served here asks for what is not here.
+        """
+        models = self._config.models
+        try:
+            for action in bundle.actions:
+                if action.model in models:
+                    check_needs(action, self._toolbox, models)
+        except ActionError as error:
+            raise BundleError(f"bundle {bundle.version} does not fit this configuration: {error}") from error
         explore = self._config.explore
         return Controller(
             bundle,
@@ -276,6 +296,21 @@ def fallback_actions(config: Config) -> list[Action]:
     """The action named in the config first, then one chain of thought per model in the order of the file."""
     named = [Action.parse(config.router.fallback)] if config.router.fallback else []
     return [*named, *(action for action in default_actions(config.models) if action.strategy == FALLBACK_STRATEGY)]
+
+
+def runnable_fallback(config: Config, toolbox: Toolbox) -> list[Action]:
+    """The fallback actions.
+
+    Raises:
+        ConfigError: the one named in the config asks for what is not here.
+    """
+    actions = fallback_actions(config)
+    try:
+        for action in actions:
+            check_needs(action, toolbox, config.models)
+    except ActionError as error:
+        raise ConfigError(f"config: router.fallback: {error}") from error
+    return actions
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,6 @@ from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, Stat
 
 if TYPE_CHECKING:
     from rheostat.data.schema import Action, Query
-    from rheostat.policies.base import Toolbox
     from rheostat.policies.run import OnEvidence, Result
     from rheostat.serving.config import Config
 
@@ -26,7 +25,7 @@ def ask(
     show_evidence: Annotated[bool, typer.Option("--show", help="Show samples, votes and search trees as they grow.")] = False,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the answer is made of what has come.")] = None,
     memory: Annotated[Path | None, typer.Option(help="Task memory of few_shot; the state folder's when left out.")] = None,
-    encoder: Annotated[str, typer.Option(help="Encoder of the task memory: static, minilm, or a folder.")] = "static",
+    encoder: Annotated[str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, or a folder.")] = "static",
     config: ConfigFile = CONFIG,
     state: State = STATE,
     seed: Seed = 0,
@@ -46,9 +45,9 @@ def ask(
     servers = load_config(config, state)
     action = complete(strategy, servers.models, tokens)
     query = Query.of_text(question, kind=infer_kind(question))
-    toolbox = _toolbox(action, memory or state / "memory", encoder, state)
+    servers = _with_tools(servers, action, query, state, memory=memory, encoder=encoder)
     with Watching(str(action), shown=show_evidence) as watching:
-        result = asyncio.run(_run(action, query, servers, toolbox, state, seed=seed, deadline_s=deadline, on_evidence=watching.see))
+        result = asyncio.run(_run(action, query, servers, seed=seed, deadline_s=deadline, on_evidence=watching.see))
     if json is not None:
         write_json(json, _as_value(question, action, result))
         if str(json) == "-":
@@ -82,8 +81,6 @@ async def _run(
     action: Action,
     query: Query,
     servers: Config,
-    toolbox: Toolbox,
-    state: Path,
     *,
     seed: int,
     deadline_s: float | None,
@@ -92,12 +89,11 @@ async def _run(
     import os
     from contextlib import AsyncExitStack
 
-    from msgspec.structs import replace
-
     from rheostat.policies.backend import VllmBackend
+    from rheostat.policies.needs import check_needs
     from rheostat.policies.run import run_action
-    from rheostat.scorers import scorers_of
     from rheostat.serving.config import secret
+    from rheostat.serving.tools import open_toolbox
 
     async with AsyncExitStack() as stack:
         backends = {
@@ -106,27 +102,36 @@ async def _run(
             )
             for each in reversed(servers.backend)  # of several replicas the first
         }
-        scorers = await scorers_of(servers, state, environ=os.environ, stack=stack)
-        toolbox = replace(toolbox, scorers={**scorers, **toolbox.scorers})
+        toolbox = open_toolbox(servers, environ=os.environ, stack=stack)
+        check_needs(action, toolbox, backends)
         return await run_action(
             action, query, backends, kind=query.kind or "text", seed=seed, deadline_s=deadline_s, on_evidence=on_evidence, toolbox=toolbox
         )
 
 
-def _toolbox(action: Action, memory: Path, encoder: str, state: Path) -> Toolbox:
-    """What the action needs; encoders are loaded only for what reads examples."""
-    from rheostat.policies.base import Toolbox
+def _with_tools(config: Config, action: Action, query: Query, state: Path, *, memory: Path | None, encoder: str) -> Config:
+    """The configuration with the state folder's tools, of which only those stay that the action uses: encoders take time."""
+    from msgspec.structs import replace
 
-    if "few_shot" not in str(action):
-        return Toolbox()
     from rheostat.data.errors import DatasetError
-    from rheostat.policies.memory import EXAMPLES_FILE, TaskMemory
-    from rheostat.router.encoder import load_encoder
+    from rheostat.equipment import MEMORY_FOLDER, equipped
+    from rheostat.policies.catalogue import is_single_call
+    from rheostat.policies.memory import EXAMPLES_FILE
+    from rheostat.policies.needs import needs
+    from rheostat.serving.tools import LEARNED
 
-    if not (memory / EXAMPLES_FILE).exists():
-        raise DatasetError(f"no task memory at {memory}: build one with rheostat memory TASKS --out {memory}")
-    weights = load_encoder(encoder, cache_folder=state / "encoders")
-    return Toolbox(memory=TaskMemory.load(memory, weights.encode, encoder_id=weights.encoder_id), embed=weights.encode)
+    found, wanted = equipped(config, state), needs(action)
+    folder = memory or Path(found.tools.memory or state / MEMORY_FOLDER)
+    if wanted.memory and not (folder / EXAMPLES_FILE).exists():
+        raise DatasetError(f"no task memory at {folder}: build one with rheostat memory TASKS --out {folder}")
+    compares = query.kind == "text" and not is_single_call(action)
+    tools = replace(
+        found.tools,
+        memory=str(folder) if wanted.memory else "",
+        verifier=found.tools.verifier if LEARNED in wanted.scorers else "",
+        encoder=encoder if compares or wanted.memory else "",
+    )
+    return replace(found, tools=tools)
 
 
 def _rows(result: Result) -> list[list[object]]:

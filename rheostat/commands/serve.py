@@ -33,9 +33,10 @@ def serve(
 
     import msgspec
 
+    from rheostat.equipment import equipped
     from rheostat.serving import server
 
-    loaded = load_config(config, state)
+    loaded = equipped(load_config(config, state), state)
     if port is not None:
         loaded = msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, port=port))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -19,7 +19,7 @@ def reward(name: str, **fields) -> RewardConfig:
 
 async def opened(*rewards: RewardConfig, judge: str = "", keys=None):
     async with AsyncExitStack() as stack:
-        return await open_scorers(rewards, JudgeConfig(model=judge), models=("a",), keys=keys or {}, stack=stack)
+        return open_scorers(rewards, JudgeConfig(model=judge), models=("a",), keys=keys or {}, stack=stack)
 
 
 async def test_every_kind_of_reward_has_its_scorer() -> None:

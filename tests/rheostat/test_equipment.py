@@ -1,0 +1,44 @@
+"""What a state folder holds is found, and never goes before what the configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rheostat import equipment
+from rheostat.policies.memory import EXAMPLES_FILE
+from rheostat.serving.config import parse
+
+PLAIN = '[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "a"\n'
+NAMED = PLAIN + '[[reward]]\nname = "prm"\nurl = "http://127.0.0.1:2"\nmodel = "theirs"\n[tools]\nmemory = "m"\nverifier = "v"\n'
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(equipment, "_engine_url", lambda *_: "http://127.0.0.1:3")
+    (tmp_path / equipment.LEARNED_FOLDER).mkdir()
+    (tmp_path / equipment.MEMORY_FOLDER).mkdir()
+    (tmp_path / equipment.MEMORY_FOLDER / EXAMPLES_FILE).touch()
+    return tmp_path
+
+
+def test_an_empty_state_folder_adds_nothing(tmp_path: Path) -> None:
+    found = equipment.equipped(parse(PLAIN), tmp_path)
+
+    assert found.reward == ()
+    assert (found.tools.memory, found.tools.verifier) == ("", "")
+
+
+def test_what_the_state_folder_holds_is_used(state: Path) -> None:
+    found = equipment.equipped(parse(PLAIN), state)
+
+    assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:3")]
+    assert (found.tools.memory, found.tools.verifier) == (str(state / "memory"), str(state / "verifier"))
+
+
+def test_what_is_configured_stays(state: Path) -> None:
+    found = equipment.equipped(parse(NAMED), state)
+
+    assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:2")]
+    assert (found.tools.memory, found.tools.verifier) == ("m", "v")
