@@ -30,7 +30,7 @@ from rheostat.training.tracking_server import TrackingServer
 if TYPE_CHECKING:
     from rheostat.training.evaluate import Evaluation, Interval, Point
 
-SHARES = (0.7, 0.85, 1.0)  # of the best fixed action's accuracy: the three targets asked for
+SHARES = (0.7, 0.85, 0.95)  # of the best fixed action's accuracy: the three targets asked for
 MODELS = {"pocket": 1.0, "pocket-large": 5.0}  # USD per million generated tokens, in the ratio of their parameters
 BACKEND = """\
 [[backend]]
@@ -226,6 +226,8 @@ class Demonstration:
             f"offline: {trained.evaluation.verdict}: {trained.evaluation.reason}",
             f"asked for the best fixed action's accuracy, the router takes {_share(there.token_ratio)} of its tokens "
             f"and {_share(there.cost_ratio)} of its cost",
+            f"the cheapest setting that is as accurate on the held-out queries takes {_share(there.token_ratio_on_curve)} of its tokens "
+            f"and {_share(there.cost_ratio_on_curve)} of its cost",
             f"first promotion: {verdict.reason}",
             f"after retraining with {again.live.get('used', 0)} live outcomes: {second.reason}",
             f"report: {again.report}",
@@ -234,12 +236,13 @@ class Demonstration:
 
 
 def _share(ratio: Interval) -> str:
-    """How many times less, told as a share: 2.0 is 50%."""
-    return f"{1 / ratio.value:.0%} (95% interval {1 / ratio.high:.0%} to {1 / ratio.low:.0%})"
+    """How many times less, told as a share: 2.0 is 50%; a ratio of 0 stands for an accuracy that is not reached."""
+    value, low, high = ("not reached" if each <= 0 else f"{1 / each:.0%}" for each in (ratio.value, ratio.high, ratio.low))
+    return f"{value} (95% interval {low} to {high})"
 
 
 def targets(evaluation: Evaluation) -> list[float]:
-    """Three target accuracies that the log says can be met, the dearest as good as the best fixed action."""
+    """Three target accuracies that the log says can be met, up to about that of the best fixed action."""
     best = next(point.accuracy.value for point in evaluation.fixed if point.name == evaluation.best_fixed)
     return [round(best * share, 3) for share in SHARES]
 

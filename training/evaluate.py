@@ -66,7 +66,7 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The router at the best fixed action's accuracy, the multiplier being chosen on the calibration queries.
 
-    Ratios are best fixed over router, so more is better; `cost_ratio_on_curve` picks the multiplier on the test queries
+    Ratios are best fixed over router, so more is better; those `on_curve` pick the multiplier on the test queries
     themselves and is a little optimistic (0 where the curve never gets there).
     """
 
@@ -75,6 +75,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     cost_ratio: Interval
     token_ratio: Interval
     cost_ratio_on_curve: Interval
+    token_ratio_on_curve: Interval
 
 
 class SequentialPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,18 +339,13 @@ def compare(
     multiplier, feasible = path.for_target(float(calibration.truth.reward[:, best].mean()))
     index = _multiplier_index(path, multiplier)
     point = points(router, names, boot, multipliers=path.multiplier)[index]
-    curve_ratio = _ratio_on_curve(
-        router.reward.mean(0), router.cost_usd.mean(0), truth.reward[:, best].mean(), truth.cost_usd[:, best].mean()
-    )
-    curve_draws = _ratio_on_curve(
-        boot.means(router.reward), boot.means(router.cost_usd), boot.means(truth.reward[:, [best]]), boot.means(truth.cost_usd[:, best])
-    )
     return Comparison(
         point=msgspec.structs.replace(point, feasible=feasible),
         accuracy_difference=boot.interval(router.reward[:, index] - truth.reward[:, best]),
         cost_ratio=_ratio(truth.cost_usd[:, best], router.cost_usd[:, index], boot),
         token_ratio=_ratio(truth.tokens[:, best], router.tokens[:, index], boot),
-        cost_ratio_on_curve=interval_of(float(curve_ratio), np.atleast_1d(curve_draws)),
+        cost_ratio_on_curve=_ratio_on_curve(router.reward, router.cost_usd, truth.reward[:, best], truth.cost_usd[:, best], boot),
+        token_ratio_on_curve=_ratio_on_curve(router.reward, router.tokens, truth.reward[:, best], truth.tokens[:, best], boot),
     )
 
 
@@ -358,10 +354,16 @@ def _ratio(above: Array, below: Array, boot: Bootstrap) -> Interval:
     return interval_of(float(above.mean() / max(below.mean(), 1e-15)), draws)
 
 
-def _ratio_on_curve(accuracy: Array, cost: Array, target: Array, fixed_cost: Array) -> Array:
-    """Best fixed cost over the cheapest cost on the curve with at least its accuracy; 0 where there is none."""
-    cheapest = np.where(accuracy >= target - 1e-12, cost, np.inf).min(axis=-1)
-    return np.asarray(fixed_cost / np.maximum(cheapest, 1e-15))
+def _ratio_on_curve(reward: Array, spent: Array, fixed_reward: Array, fixed_spent: Array, boot: Bootstrap) -> Interval:
+    """What the best fixed action spends over the least spent on the curve with at least its accuracy; 0 where there is none."""
+
+    def ratio(accuracy: Array, mean: Array, target: Array, fixed_mean: Array) -> Array:
+        least = np.where(accuracy >= target - 1e-12, mean, np.inf).min(axis=-1)
+        return np.asarray(fixed_mean / np.maximum(least, 1e-15))
+
+    draws = ratio(boot.means(reward), boot.means(spent), boot.means(fixed_reward[:, None]), boot.means(fixed_spent[:, None])[:, 0])
+    value = ratio(reward.mean(0), spent.mean(0), fixed_reward.mean(), fixed_spent.mean())
+    return interval_of(float(value), draws)
 
 
 def _mix(curve: Curve, index: int, names: list[str]) -> dict[str, float]:

@@ -36,7 +36,7 @@ MAX_ARMS = 8
 LEAST_SHARE = 0.03
 MIN_QUERIES = 100
 ROUNDS, JUDGED = 2, 4
-WORK = sequential.Plan(depth=4, iterations=6, judge_epochs=8, tried=4, judge_width=64, gain_widths=(64, 48))
+WORK = sequential.Plan(depth=4, iterations=6, judge_epochs=8, tried=4, judge_width=64, gain_widths=(64, 48), members=1)
 
 
 @dataclass(frozen=True, slots=True)
