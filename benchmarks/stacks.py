@@ -42,7 +42,7 @@ class Process:
         self.port = port
         self.log = log
         with log.open("wb") as output:
-            self.child = subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=output)
+            self.child = subprocess.Popen(command, stdout=output, stderr=output)
 
     def wait(self, path: str) -> None:
         """Until it answers."""
@@ -69,8 +69,8 @@ class Engine(Process):
 
     def __init__(self, folder: Path, *, token_s: float) -> None:
         port = free_port()
-        command = ["rheostat.policies.fake_server", "--port", str(port), "--model", "pocket", "--token-s", str(token_s)]
-        super().__init__(command, port, folder / f"engine-{port}.log")
+        options = ["--port", str(port), "--model", "pocket", "--token-s", str(token_s)]
+        super().__init__([sys.executable, "-m", "rheostat.policies.fake_server", *options], port, folder / f"engine-{port}.log")
 
     def does(self, *faults: str) -> None:
         """From the next call on, these faults in turn."""
@@ -94,7 +94,7 @@ class Sidecar(Process):
         backends = "".join(f'[[backend]]\nname = "e{i}"\nurl = "{e.url}"\nmodel = "pocket"\n' for i, e in enumerate(engines))
         config = folder / f"rheostat-{port}.toml"
         config.write_text(f'{backends}[store]\npath = "{self.store}"\n[server]\nport = {port}\n[log]\nrequests = "{self.requests_log}"\n')
-        super().__init__(["rheostat.serving.server", "--config", str(config)], port, folder / f"sidecar-{port}.log")
+        super().__init__([sys.executable, "-m", "rheostat.serving.server", "--config", str(config)], port, folder / f"sidecar-{port}.log")
 
 
 @dataclass

@@ -1,0 +1,84 @@
+"""The serving part of docs/results.md, from what was measured. Measures nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from benchmarks.serving.measure import CLIENTS, SHARES, STREAMS, Row
+
+HEADING = "## Serving"
+COLUMNS: dict[str, Callable[[Row], float | None]] = {
+    **{f"added p50, {n} clients": lambda row, n=n: row.added_p50_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
+    **{f"added p99, {n} clients": lambda row, n=n: row.added_p99_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
+    **{f"open-loop p99 at {share:.0%}": lambda row, s=share: row.open_p99_us.get(f"{s:g}") for share in SHARES},  # type: ignore[misc]
+    "requests/s": lambda row: row.per_s,
+    "requests/s of core time": lambda row: row.per_core_s,
+    "added a chunk, p50": lambda row: row.added_chunk_p50_us,
+    "core time a chunk": lambda row: row.chunk_cpu_us,
+    "RSS, MiB": lambda row: row.rss_mib,
+    "failed": lambda row: None if row.note else row.failed,
+}
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    Attributes:
+        command: that was run, without what differs from machine to machine.
+        cores: of the machine.
+        pinned: the gateways' core and the load's, where processes could be pinned.
+        rounds, seconds: how often every window came, and how long it was.
+        load_average: the system's, over a minute, at the beginning and at the end. What this run itself does is in the last.
+        learner: that the routed sidecars predict with.
+        rows: one a gateway, the upstream alone first.
+    """
+
+    command: str
+    cores: int
+    pinned: tuple[int, int] | None
+    rounds: int
+    seconds: float
+    load_average: tuple[float, float]
+    learner: str
+    rows: list[Row]
+
+
+def cells(row: Row) -> list[str]:
+    """The row's numbers as told; a dash for what was not measured, the reason in the first place."""
+    shown = ["-" if (value := get(row)) is None or value != value else f"{value:,.0f}" for get in COLUMNS.values()]
+    return [row.note, *shown[1:]] if row.note else shown
+
+
+def section(results: Results) -> str:
+    """The whole section, under `HEADING`; a column is a gateway, because there are more measures than gateways."""
+    shown = [cells(row) for row in results.rows]
+    lines = [["", *(row.name for row in results.rows)], ["---", *("---:" for _ in results.rows)]]
+    lines += [[name, *(values[at] for values in shown)] for at, name in enumerate(COLUMNS)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{HEADING}\n\nWritten by `{results.command}`.\n\n{_reading(results)}\n\n{table}\n"
+
+
+def replaced(page: str, new: str) -> str:
+    """A page with its section under `HEADING` replaced, or with the section at its end where it had none."""
+    found = re.search(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    if found is None:
+        return f"{page.rstrip()}\n\n{new}"
+    rest = page[found.end() :]
+    return page[: found.start()] + new + (f"\n{rest}" if rest else "")
+
+
+def _reading(results: Results) -> str:
+    pinned = "every gateway on one core, load and upstream on another" if results.pinned else "nothing pinned to a core"
+    before, after = results.load_average
+    return (
+        f"Microseconds, where nothing else is said. A request of 4.4 KB through each gateway to one fake upstream, {pinned}, on a "
+        f"machine of {results.cores} cores: medians of {results.rounds} rounds with windows of {results.seconds:g} s in which the gateways "
+        f"take turns. *Added*: less the upstream alone in the same round. *Open loop*: requests that come at random, at a share of the "
+        f"gateway's own requests/s. *Core time*: processor time of the gateway's processes, which others on the machine disturb least. "
+        f"*A chunk*: of {STREAMS} streams at 50 tokens a second each. Routed requests are decided with {results.learner}, booked and "
+        f"logged. Load average {before:.1f} when it began and {after:.1f} when it ended: on {results.cores} cores, "
+        f"{'wall times are as much the neighbours as the gateways' if before > results.cores / 2 else 'the machine was quiet'}."
+    )
