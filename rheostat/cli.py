@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import ask, backtest, demo, doctor, engine, evidence, loop, memory, serve, tables, train, verifier
+from rheostat.commands import ask, backtest, demo, doctor, engine, evidence, loop, memory, serve, sweep, tables, train, verifier
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("ship")(loop.ship)
 app.command("up")(loop.up)
 app.command("serve")(serve.serve)
 app.command("ask")(ask.ask)
+app.command("sweep")(sweep.sweep)
 app.command("memory")(memory.memory)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rheostat.data.schema import Action
+    from rheostat.policies.backend import VllmBackend
     from rheostat.serving.config import Config
 
 PRM = "prm"
@@ -38,6 +41,59 @@ def equipped(config: Config, state: Path) -> Config:
     if tools.encoder_cache == ToolsConfig().encoder_cache:
         named["encoder_cache"] = str(state / ENCODERS_FOLDER)
     return msgspec.structs.replace(config, reward=rewards, tools=msgspec.structs.replace(tools, **named))
+
+
+def equipped_for(actions: Sequence[Action], config: Config, state: Path, *, compares: bool, memory: Path | None, encoder: str) -> Config:
+    """An equipped configuration with only the tools that some actions use: encoders and models take time to load.
+
+    Args:
+        actions: what will be run.
+        config: what `equipped` gave.
+        state: where the task memory is looked for that nothing names.
+        compares: whether free texts will be voted on.
+        memory: task memory to use instead.
+        encoder: static, minilm or a folder.
+
+    Raises:
+        ActionError: an action cannot be built.
+        DatasetError: an action wants examples, and there is no task memory.
+    """
+    from msgspec.structs import replace
+
+    from rheostat.data.errors import DatasetError
+    from rheostat.policies.memory import EXAMPLES_FILE
+    from rheostat.policies.needs import needs
+    from rheostat.serving.tools import LEARNED
+
+    wanted = [needs(action) for action in actions]
+    shows = any(each.memory for each in wanted)
+    folder = memory or Path(config.tools.memory or state / MEMORY_FOLDER)
+    if shows and not (folder / EXAMPLES_FILE).exists():
+        raise DatasetError(f"no task memory at {folder}: build one with rheostat memory TASKS --out {folder}")
+    tools = replace(
+        config.tools,
+        memory=str(folder) if shows else "",
+        verifier=config.tools.verifier if any(LEARNED in each.scorers for each in wanted) else "",
+        encoder=encoder if compares or shows else "",
+    )
+    return replace(config, tools=tools)
+
+
+def servers_of(config: Config, environ: Mapping[str, str]) -> dict[str, list[VllmBackend]]:
+    """The replicas of each model; whoever asks closes them.
+
+    Raises:
+        ConfigError: a variable named in the configuration is not set.
+    """
+    from rheostat.policies.backend import VllmBackend
+    from rheostat.serving.config import secret
+
+    servers: dict[str, list[VllmBackend]] = {}
+    for each in config.backend:
+        key = secret(each.api_key_env, environ)
+        replica = VllmBackend(each.name, each.url, model=each.served_model or each.model, api_key=key)
+        servers.setdefault(each.model, []).append(replica)
+    return servers
 
 
 def _engine_url(state: Path, name: str) -> str | None:

@@ -41,11 +41,14 @@ def ask(
     from rheostat.commands.common import load_config
     from rheostat.data.answers import infer_kind
     from rheostat.data.schema import Query
+    from rheostat.equipment import equipped, equipped_for
+    from rheostat.policies.catalogue import is_single_call
 
     servers = load_config(config, state)
     action = complete(strategy, servers.models, tokens)
     query = Query.of_text(question, kind=infer_kind(question))
-    servers = _with_tools(servers, action, query, state, memory=memory, encoder=encoder)
+    compares = query.kind == "text" and not is_single_call(action)
+    servers = equipped_for([action], equipped(servers, state), state, compares=compares, memory=memory, encoder=encoder)
     with Watching(str(action), shown=show_evidence) as watching:
         result = asyncio.run(_run(action, query, servers, seed=seed, deadline_s=deadline, on_evidence=watching.see))
     if json is not None:
@@ -107,31 +110,6 @@ async def _run(
         return await run_action(
             action, query, backends, kind=query.kind or "text", seed=seed, deadline_s=deadline_s, on_evidence=on_evidence, toolbox=toolbox
         )
-
-
-def _with_tools(config: Config, action: Action, query: Query, state: Path, *, memory: Path | None, encoder: str) -> Config:
-    """The configuration with the state folder's tools, of which only those stay that the action uses: encoders take time."""
-    from msgspec.structs import replace
-
-    from rheostat.data.errors import DatasetError
-    from rheostat.equipment import MEMORY_FOLDER, equipped
-    from rheostat.policies.catalogue import is_single_call
-    from rheostat.policies.memory import EXAMPLES_FILE
-    from rheostat.policies.needs import needs
-    from rheostat.serving.tools import LEARNED
-
-    found, wanted = equipped(config, state), needs(action)
-    folder = memory or Path(found.tools.memory or state / MEMORY_FOLDER)
-    if wanted.memory and not (folder / EXAMPLES_FILE).exists():
-        raise DatasetError(f"no task memory at {folder}: build one with rheostat memory TASKS --out {folder}")
-    compares = query.kind == "text" and not is_single_call(action)
-    tools = replace(
-        found.tools,
-        memory=str(folder) if wanted.memory else "",
-        verifier=found.tools.verifier if LEARNED in wanted.scorers else "",
-        encoder=encoder if compares or wanted.memory else "",
-    )
-    return replace(found, tools=tools)
 
 
 def _rows(result: Result) -> list[list[object]]:

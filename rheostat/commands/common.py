@@ -119,6 +119,24 @@ def load_config(path: Path, state: Path) -> Config:
     )
 
 
+def with_backends(config: Config, given: Sequence[str] | None) -> Config:
+    """The configuration with the backends that `--backend MODEL=URL` names instead of its own, if any.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    from msgspec.structs import replace
+
+    from rheostat.data.errors import ConfigError
+    from rheostat.serving.config import BackendConfig
+
+    pairs = [item.partition("=") for item in given or []]
+    if bad := [name for name, equals, url in pairs if not (name and equals and url.startswith("http"))]:
+        raise ConfigError(f"--backend {bad[0]!r} is not MODEL=URL, as in pocket=http://127.0.0.1:8100")
+    named = tuple(BackendConfig(name=url, url=url, model=model) for model, _, url in pairs)
+    return replace(config, backend=named or config.backend)
+
+
 def tracking_uri(given: str | None, config: Config, state: Path) -> str:
     """The MLflow to use: the one given, the config's, or an embedded one in the state folder."""
     if given:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, TrackingUri, load_config, progress, show, tracking_uri
+from rheostat.commands.common import (
+    CONFIG,
+    STATE,
+    ConfigFile,
+    Json,
+    Seed,
+    State,
+    TrackingUri,
+    load_config,
+    progress,
+    show,
+    tracking_uri,
+    with_backends,
+)
 
 if TYPE_CHECKING:
     from rheostat.training.evaluate import Evaluation, Point
@@ -22,6 +35,9 @@ def collect(
     backend: Annotated[list[str] | None, typer.Option("--backend", help="MODEL=URL; repeat. The config's backends when left out.")] = None,
     sampler: Annotated[
         list[str] | None, typer.Option("--sampler", help="PROMPT:TEMPERATURE:SAMPLES; repeat. Default: cot:0.8:32 and direct:0.8:8.")
+    ] = None,
+    action: Annotated[
+        list[str] | None, typer.Option("--action", help="Also run this strategy whole on every query, as in mcts(sims=8)@900; repeat.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Store to write and to resume from; STATE/samples.db when left out.")] = None,
     export: Annotated[Path | None, typer.Option(help="Parquet file to write at the end.")] = None,
@@ -40,24 +56,21 @@ def collect(
 
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
-    from rheostat.data.errors import ConfigError
+    import msgspec
+
+    from rheostat.commands.sweep import run_whole
     from rheostat.data.tasks import load_tasks
     from rheostat.data.verifiers import verifier as verifier_named
     from rheostat.training import collect as collecting
     from rheostat.training.bulk import BulkBackend
     from rheostat.training.samplers import Sampler
 
-    loaded = load_config(config, state)
+    loaded = with_backends(load_config(config, state), backend)
+    queries = load_tasks(tasks, n=n, seed=seed)
     grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
-    urls = [(b.model, b.url, b.served_model or b.model) for b in loaded.backend]
-    if backend:
-        pairs = [item.partition("=") for item in backend]
-        if bad := [name for name, equals, url in pairs if not (name and equals and url.startswith("http"))]:
-            raise ConfigError(f"--backend {bad[0]!r} is not MODEL=URL, as in pocket=http://127.0.0.1:8100")
-        urls = [(name, url, name) for name, _, url in pairs]
     backends: dict[str, list[BulkBackend]] = {}
-    for model, url, served in urls:
-        backends.setdefault(model, []).append(BulkBackend(url, url, model=served))
+    for each in loaded.backend:
+        backends.setdefault(each.model, []).append(BulkBackend(each.url, each.url, model=each.served_model or each.model))
     samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
     path = store or state / "samples.db"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +83,7 @@ def collect(
 
         try:
             collected = collecting.collect_now(
-                load_tasks(tasks, n=n, seed=seed), samplers, backends, path,
+                queries, samplers, backends, path,
                 concurrency=concurrency, on_progress=report_progress, seed=seed, verifier=grader,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -78,9 +91,13 @@ def collect(
             raise typer.Exit(130) from None
     rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
     rows += [["exported", f"{collecting.export(path, export)} rows to {export}"]] if export else []
-    show("collected", ["what", "number"], rows, json=json, value=collected)
+    whole = run_whole(action, queries, loaded, state, path, verifier=grader, seed=seed) if action else {}
+    rows += [[f"actions: {name.replace('_', ' ')}", number] for name, number in whole.items()]
+    value = {**msgspec.structs.asdict(collected), "actions": whole}
+    show("collected", ["what", "number"], rows, json=json, value=value)
     if collected.failures:
         typer.echo(collecting.summary(collected), err=True)
+    if collected.failures or whole.get("failed"):
         raise typer.Exit(1)
 
 

@@ -16,10 +16,11 @@ COMMANDS = [
     ["engine", "start"], ["engine", "stop"], ["engine", "status"], ["engine", "logs"], ["collect"], ["train"], ["report"],
     ["promote"], ["rollback"], ["ship"], ["up"], ["serve"], ["demo"], ["doctor"],
     ["guarantee"], ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"],
+    ["sweep"],
 ]  # fmt: skip
 REPORTING = [
     ["engine", "start"], ["engine", "status"], ["collect"], ["train"], ["report"], ["promote"], ["ship"], ["demo"], ["guarantee"],
-    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"], ["doctor"],
+    ["backtest"], ["backtest-stopping"], ["ope"], ["train-verifier"], ["import"], ["ask"], ["memory"], ["doctor"], ["sweep"],
 ]  # fmt: skip
 
 
@@ -65,6 +66,9 @@ def test_status_of_no_engines_is_an_empty_list_in_json(tmp_path) -> None:
         (("ask", "2+2?", "--strategy", "magic"), "unknown strategy 'magic'"),
         (("ask", "2+2?", "--strategy", "few_shot"), "no task memory at"),
         (("memory", "nothing-like-it"), "nothing-like-it"),
+        (("sweep",), "nothing to sweep"),
+        (("sweep", "--axis", "luck"), "unknown axis 'luck'"),
+        (("sweep", "--axis", "examples", "--n", "2"), "no task memory at"),
         (("collect", "--backend", "pocket"), "is not MODEL=URL"),
         (("collect", "--tasks", "nothing-like-it"), "nothing-like-it"),
         (("promote", "--tracking", "http://127.0.0.1:9"), "MLflow does not answer"),

@@ -1,0 +1,77 @@
+"""The sweep from the command line, on a fake engine: what it shows, stores and exports, and how it is refused."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rheostat.cli import app
+from tests.rheostat.test_ask import fake_engine
+
+
+@pytest.fixture
+def swept(tmp_path):
+    with fake_engine() as (url, server):
+        config = tmp_path / "rheostat.toml"
+        config.write_text(f'[[backend]]\nname = "pocket"\nurl = "{url}"\nmodel = "pocket"\n')
+
+        def sweep(*options, command="sweep"):
+            fixed = ["--tasks", "pocket:addition,story", "--n", "6", "--config", str(config), "--state", str(tmp_path)]
+            return CliRunner().invoke(app, [command, *options, *fixed])
+
+        yield sweep, server, tmp_path
+
+
+def test_actions_and_axes_are_told_with_intervals_and_exported(swept):
+    sweep, server, folder = swept
+    result = sweep("cot", "best_of_n(n=2,by=self)", "--axis", "samples=1,2,4", "--export", str(folder / "s.parquet"), "--json", "-")
+    told = json.loads(result.stdout)
+
+    assert [(each["action"], each["n"]) for each in told["actions"]] == [
+        ("pocket/cot@1024", 6), ("pocket/best_of_n(by=self,n=2)@1024", 6),
+        *((f"pocket/self_consistency(k={k})@{192 * k}", 6) for k in (1, 2, 4)),
+    ]  # fmt: skip
+    assert all(each["accuracy"]["low"] <= each["accuracy"]["value"] <= each["accuracy"]["high"] for each in told["actions"])
+    assert [point["size"] for point in told["axes"][0]["points"]] == [1, 2, 4]
+    log = pl.read_parquet(folder / "s.parquet")
+    assert log["completion_tokens"].sum() == told["ledger"]["verifier"] + told["ledger"]["completion"] == server.generated_tokens
+
+
+def test_a_second_sweep_generates_nothing_and_prints_the_tables(swept):
+    sweep, server, _ = swept
+    sweep("direct", "--axis", "rounds=1,2")
+    before = server.generated_tokens
+    again = sweep("direct", "--axis", "rounds=1,2")
+
+    assert (again.exit_code, server.generated_tokens) == (0, before)
+    assert "what more compute buys" in again.stdout
+    assert "rounds (revisions)" in again.stdout
+
+
+def test_a_sweep_with_failures_shows_what_came_and_says_so(swept):
+    sweep, server, _ = swept
+    server.faults = ("bad_request",)
+    result = sweep("cot")
+
+    assert result.exit_code == 1
+    assert "6 runs failed" in result.stderr
+
+
+def test_a_model_without_a_backend_is_named(swept):
+    sweep, _, _ = swept
+    assert "'other' has no backend" in str(sweep("cot", "--model", "other").exception)
+
+
+def test_collect_runs_strategies_whole_into_its_store(swept):
+    sweep, server, folder = swept
+    result = sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", "--json", "-", command="collect")
+    told = json.loads(result.stdout)
+
+    assert (told["stored"], told["actions"]["runs"], told["actions"]["failed"]) == (12, 6, 0)
+    assert told["ledger"]["completion"] + told["actions"]["generated_tokens"] == server.generated_tokens
+    again = sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", "--json", "-", command="collect")
+    assert json.loads(again.stdout)["actions"]["there_before"] == 6
+    assert (folder / "samples.db").exists()
