@@ -100,8 +100,9 @@ class OutcomeReader:
             after,
             PAGE_ROWS,
         ):
-            for after, decision, outcome in rows:
+            for _, decision, outcome in rows:
                 yield msgspec.msgpack.decode(decision, type=Decision), msgspec.msgpack.decode(outcome, type=Outcome)
+            after = rows[-1][0]
 
     def counts(self) -> Counts:
         """How many records of each sort there are."""
