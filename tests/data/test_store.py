@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
@@ -12,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rheostat.data import migrations
+from rheostat.data import migrations, outcomes
 from rheostat.data.errors import StoreError
 from rheostat.data.outcomes import OutcomeReader
-from rheostat.data.schema import Decision, Outcome, Reward, Sample
+from rheostat.data.schema import Decision, Outcome, Reward, Sample, new_id
 from rheostat.data.store import OutcomeStore
 
 MakeDecision = Callable[[int], Decision]
@@ -83,6 +84,23 @@ def test_samples_are_read_over_many_pages(store: OutcomeStore, sample: MakeSampl
         store.put(record)
     store.flush()
     assert list(store.samples()) == expected
+
+
+def test_finished_decisions_come_over_many_pages_each_once(
+    store: OutcomeStore, decision: MakeDecision, outcome: MakeOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "PAGE_ROWS", 3)
+    made = [msgspec.structs.replace(decision(i), decision_id=new_id("d")) for i in range(8)]
+    for one in made:
+        store.put(one)
+    for one in made[:7]:
+        store.put(msgspec.structs.replace(outcome(1), decision_id=one.decision_id))
+    store.flush()
+
+    found = list(itertools.islice(store.finished_since(0.0), 20))
+
+    assert sorted(seen.decision_id for seen, _ in found) == sorted(one.decision_id for one in made[:7])
+    assert all(seen.decision_id == result.decision_id for seen, result in found)
 
 
 def test_a_record_without_bytes_is_rejected_and_the_others_are_kept(store: OutcomeStore, decision: MakeDecision) -> None:
