@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rheostat import equipment
+from rheostat.data.schema import Action
 from rheostat.policies.memory import EXAMPLES_FILE
 from rheostat.serving.config import parse
 
@@ -42,3 +43,15 @@ def test_what_is_configured_stays(state: Path) -> None:
 
     assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:2")]
     assert (found.tools.memory, found.tools.verifier) == ("m", "v")
+
+
+def test_only_the_tools_that_actions_use_are_kept(state: Path) -> None:
+    def kept(spelling: str, *, compares: bool = False) -> tuple[bool, bool, str]:
+        config, action = equipment.equipped(parse(PLAIN), state), Action.parse(f"a/{spelling}@90")
+        tools = equipment.equipped_for([action], config, state, compares=compares, memory=None, encoder="static").tools
+        return bool(tools.memory), bool(tools.verifier), tools.encoder
+
+    assert kept("cot") == (False, False, "")
+    assert kept("few_shot(k=2)") == (True, False, "static")
+    assert kept("best_of_n(n=2,by=orm)") == (False, True, "")
+    assert kept("self_consistency(k=2)", compares=True) == (False, False, "static")

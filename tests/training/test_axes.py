@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rheostat.data.errors import ActionError
@@ -40,3 +42,11 @@ def test_an_action_that_is_on_two_axes_is_run_once() -> None:
 
     assert actions[0] == chain
     assert len(actions) == len(set(actions)) == 1 + 3 + 4
+
+
+def test_every_axis_is_in_the_docs_with_its_largest_size() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+
+    assert list(rows) == list(AXES)
+    assert all(f"to `{axis.sizes[-1]}`" in rows[name] for name, axis in AXES.items())
