@@ -31,7 +31,9 @@ def write(folder: Path, name: str, models: list[str]) -> None:
 def check() -> Check:
     """A check with every required field at some number."""
     numbers = {field.name: 1 for field in msgspec.structs.fields(Check) if field.required}
-    return msgspec.convert(numbers | {"target": 0.7, "delta": 0.1}, Check)
+    promise = {"target": 0.7, "delta": 0.1}
+    certificate = promise | {"n": 1, "index": None, "accuracy": 0.5, "low": 0.4}
+    return msgspec.convert(numbers | promise | {"certificate": certificate}, Check)
 
 
 def test_what_cannot_be_judged_is_written_down_with_the_reason(tmp_path):
