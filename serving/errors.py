@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from rheostat.data.errors import BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
+from rheostat.data.errors import ActionError, BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
 from rheostat.serving.limits import LimitError
 
 RETRY_AFTER_S = 1
@@ -42,6 +42,9 @@ def of_error(error: RheostatError) -> WireError:
         return wire_error(400, str(error), param="max_tokens", code="budget_exceeded")
     if isinstance(error, UpstreamError):
         return _of_upstream(error)
+    if isinstance(error, ActionError):
+        # Actions are checked beforehand; a model that one of them asks for can still be taken out of the configuration.
+        return wire_error(503, str(error), code="action_unavailable", headers={"retry-after": str(RETRY_AFTER_S)})
     return wire_error(500, str(error), code="internal")
 
 

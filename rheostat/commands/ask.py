@@ -92,19 +92,13 @@ async def _run(
     import os
     from contextlib import AsyncExitStack
 
-    from rheostat.policies.backend import VllmBackend
+    from rheostat.equipment import servers_of
     from rheostat.policies.needs import check_needs
     from rheostat.policies.run import run_action
-    from rheostat.serving.config import secret
     from rheostat.serving.tools import open_toolbox
 
     async with AsyncExitStack() as stack:
-        backends = {
-            each.model: await stack.enter_async_context(
-                VllmBackend(each.name, each.url, model=each.served_model or each.model, api_key=secret(each.api_key_env, os.environ))
-            )
-            for each in reversed(servers.backend)  # of several replicas the first
-        }
+        backends = {model: await stack.enter_async_context(first) for model, (first, *_) in servers_of(servers, os.environ).items()}
         toolbox = open_toolbox(servers, environ=os.environ, stack=stack)
         check_needs(action, toolbox, backends)
         return await run_action(

@@ -11,13 +11,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from rheostat.data.errors import ConfigError
+from rheostat.data.errors import ActionError, ConfigError
 from rheostat.policies.base import Example
 from rheostat.policies.memory import TaskMemory
 from rheostat.policies.scorers.answer_features import STATISTICS
 from rheostat.policies.scorers.learned import LearnedReward, RewardModel
 from rheostat.router.encoder import load_encoder
 from rheostat.serving.config import parse
+from rheostat.serving.errors import of_error
 from rheostat.serving.server import Sidecar as Process
 from rheostat.serving.tools import open_toolbox
 from tests.serving import bundles, garbage
@@ -133,3 +134,10 @@ def test_a_trained_verifier_is_the_orm_of_the_encoder_it_was_trained_with(tmp_pa
     assert isinstance(opened(encoder.encoder_id).scorers["orm"], LearnedReward)
     with pytest.raises(ConfigError, match="train it again"):
         opened("static:other")
+
+
+def test_an_action_whose_model_was_taken_away_meanwhile_is_unavailable_and_not_our_fault():
+    told = of_error(ActionError("pocket/verify(checker=z)@90 asks for the model 'z', here are: pocket"))
+
+    assert (told.status, "retry-after" in told.headers) == (503, True)
+    assert b"action_unavailable" in told.body
