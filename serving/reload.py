@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from rheostat.data.errors import BundleError, RegistryError, RheostatError
-from rheostat.router.bundle import Bundle, check_in_child
+from rheostat.router.bundle import Bundle, check_canary, check_in_child
 from rheostat.serving.decider import Controller, Decider, Serving
 from rheostat.serving.metrics import Metrics
 
@@ -222,6 +222,8 @@ class Watcher:
 
     def _load(self, folder: Path) -> Serving:
         bundle = Bundle.load(folder)
+        # Trees are parsed, and LightGBM imported, at the first prediction: seconds that belong in this thread, not on the loop.
+        check_canary(bundle)
         controller = self._make_controller(bundle)
         return Serving(controller=controller, version=bundle.version, in_thread=bundle.encoder_folder is None)
 

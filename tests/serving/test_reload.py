@@ -1,19 +1,23 @@
 import asyncio
 import shutil
+from dataclasses import replace
 
+import lightgbm
+import numpy as np
 import pytest
 
 from rheostat.data.errors import BundleError, RegistryError
 from rheostat.data.schema import Query
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller, FallbackController
+from rheostat.router.predictor import Boosted
 from rheostat.serving.config import TIERS, BackendConfig, Config, checked
 from rheostat.serving.decider import Decider
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.registry import MlflowSource, _inside
 from rheostat.serving.reload import Cache, FolderSource, Watcher
 from rheostat.serving.server import fallback_actions
-from tests.serving.bundles import write_bundle
+from tests.serving.bundles import DIMENSION, write_bundle
 from tests.serving.conftest import wait_until
 
 
@@ -53,7 +57,17 @@ def made(tmp_path, bundles):
     return shelf, lambda: watch(shelf, tmp_path / "cache")
 
 
-def watch(source, folder):
+def with_trees(bundle):
+    """The bundle with LightGBM in the place of its learner."""
+    wide, action_features = bundle.canary.shape[1], np.eye(len(bundle.actions))
+    rows = np.random.default_rng(0).random((40, 2 + wide - DIMENSION + len(action_features)))
+    booster = lightgbm.train({"verbosity": -1, "num_threads": 1}, lightgbm.Dataset(rows, rows[:, 0] > 0.5), 2)
+    learner = Boosted(booster.model_to_string(), np.eye(DIMENSION)[:, :2], action_features)
+    predictor = replace(bundle.predictor, learners=(learner,))
+    return replace(bundle, version="trees", predictor=predictor, canary_p=predictor.p_correct(bundle.canary))
+
+
+def watch(source, folder, on_bundle=lambda bundle: None):
     config = checked(Config(backend=(BackendConfig(name="a", url="http://127.0.0.1:1", model="pocket"),), tier=TIERS))
     metrics = Metrics()
     decider = Decider(FallbackController(fallback_actions(config)), metrics=metrics)
@@ -61,7 +75,7 @@ def watch(source, folder):
         source,
         cache=Cache(folder),
         decider=decider,
-        make_controller=lambda bundle: Controller(bundle, prices=config.prices),
+        make_controller=lambda bundle: on_bundle(bundle) or Controller(bundle, prices=config.prices),
         metrics=metrics,
         poll_s=0.01,
     )
@@ -79,6 +93,16 @@ async def test_a_new_version_is_checked_and_swapped_once(made):
         assert await watcher.check()
         assert decider.version == version == watcher.status.version
     assert shelf.fetched == ["one", "two"]
+
+
+async def test_trees_are_parsed_before_a_bundle_is_swapped_in_and_not_by_the_first_request(tmp_path, bundles):
+    folder = with_trees(Bundle.load(bundles["one"])).save(tmp_path / "trees")
+    shelf, swapped = Shelf(trees=folder), []
+    shelf.version = "trees"
+    watcher, decider = watch(shelf, tmp_path / "cache", on_bundle=swapped.append)
+    assert await watcher.check()
+    assert decider.version == "trees"
+    assert "booster" in vars(swapped[0].predictor.learners[0])
 
 
 async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):
