@@ -11,8 +11,8 @@ from benchmarks.serving.measure import CLIENTS, SHARES, STREAMS, Row
 
 HEADING = "## Serving"
 COLUMNS: dict[str, Callable[[Row], float | None]] = {
-    **{f"added p50, {n} clients": lambda row, n=n: row.added_p50_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
-    **{f"added p99, {n} clients": lambda row, n=n: row.added_p99_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
+    **{f"added p50, clients: {n}": lambda row, n=n: row.added_p50_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
+    **{f"added p99, clients: {n}": lambda row, n=n: row.added_p99_us.get(str(n)) for n in CLIENTS},  # type: ignore[misc]
     **{f"open-loop p99 at {share:.0%}": lambda row, s=share: row.open_p99_us.get(f"{s:g}") for share in SHARES},  # type: ignore[misc]
     "requests/s": lambda row: row.per_s,
     "requests/s of core time": lambda row: row.per_core_s,

@@ -33,6 +33,7 @@ from benchmarks.serving.measure import Bench, Row
 from benchmarks.stacks import Process
 
 PACKAGES = {"vllm-router": "vllm-router", "litellm": "litellm[proxy]"}
+WIDTH = 140  # of the table, also where the terminal is narrower: folded numbers cannot be read
 
 
 def main(
@@ -57,7 +58,7 @@ def main(
         place = Place(Path(folder), upstream=0, prefix=_prefix(cores), programs=programs, bundles=bundles)
         rows = uvloop.run(measure(place, chosen, rounds=rounds, seconds=seconds))
     results = page.Results(
-        command="python benchmarks/serving/run.py" + "".join(f" --encoder {name}" for name in encoders),
+        command=" ".join(["python benchmarks/serving/run.py --install FOLDER", *(f"--encoder {name}" for name in encoders)]),
         cores=os.cpu_count() or 1,
         pinned=cores,
         rounds=rounds,
@@ -70,7 +71,7 @@ def main(
         json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     if docs is not None:
         docs.write_text(page.replaced(docs.read_text(encoding="utf-8"), page.section(results)), encoding="utf-8")
-    Console().print(table(results))
+    Console(width=max(WIDTH, Console().width)).print(table(results))
 
 
 async def measure(place: Place, chosen: Sequence[Gateway], *, rounds: int, seconds: float) -> list[Row]:

@@ -122,7 +122,7 @@ def test_the_page_has_a_column_a_gateway_and_says_what_was_not_installed():
     measured = Row(name="fast", added_p50_us={"1": 1234.4}, per_s=2500.0)
     text = page.section(results(measured, Row(name="gone", note="not installed")))
     assert "|  | fast | gone |" in text
-    assert "| added p50, 1 clients | 1,234 | not installed |" in text
+    assert "| added p50, clients: 1 | 1,234 | not installed |" in text
     assert f"{STREAMS} streams" in text
     assert "the machine was quiet" in text
 
