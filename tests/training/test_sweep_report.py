@@ -11,6 +11,7 @@ import pytest
 from rheostat.data.ledger import Ledger
 from rheostat.data.samples import read_samples
 from rheostat.training.axes import ladder
+from rheostat.training.logged import read_logged
 from rheostat.training.sweep import Row
 from rheostat.training.sweep_report import export, report, wilson
 
@@ -77,3 +78,12 @@ def test_the_export_is_a_log_with_a_column_for_everything_else(tmp_path: Path) -
     assert log["correct"].sum() == sum(each.correct for each in rows())
     assert set(log["strategy"]) == {str(rung.action).removeprefix("m/") for rung in SAMPLES.rungs}
     assert whole["calls"].sum() == 180
+
+
+def test_a_backtest_reads_the_export_as_one_arm_an_action(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.parquet"
+    export(rows(), path)
+    table = read_logged(path).table
+
+    assert len(table.actions) == len(SAMPLES.rungs)
+    assert sorted(table.reward.mean(axis=0)) == pytest.approx(sorted(each.accuracy.value for each in report(rows(), []).actions))
