@@ -6,6 +6,7 @@ Fields are an allowlist: what is not declared is refused, so nothing reaches an 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -188,8 +189,14 @@ def chat_of(
 
 def passed_on(fields: msgspec.Struct) -> dict[str, Any]:
     """The fields that go to the engine as they came; null is the same as not given."""
-    given = ((f.name, getattr(fields, f.name)) for f in msgspec.structs.fields(fields) if f.default is UNSET)
+    given = ((name, getattr(fields, name)) for name in _optional(type(fields)))
     return {name: value for name, value in given if value is not UNSET and value is not None}
+
+
+@cache
+def _optional(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Names of the fields that may be left out. Kept, since msgspec evaluates all annotations of a struct at every look."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if field.default is UNSET)
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
