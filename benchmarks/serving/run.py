@@ -144,8 +144,8 @@ def table(results: page.Results) -> Table:
     shown.add_column("")
     for row in results.rows:
         shown.add_column(row.name, justify="right")
-    for at, name in enumerate(page.COLUMNS):
-        shown.add_row(name, *(page.cells(row)[at] for row in results.rows))
+    for line in page.lines(results, page.MEASURES):
+        shown.add_row(*line)
     return shown
 
 
