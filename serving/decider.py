@@ -7,53 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from rheostat.data.errors import InfeasibleError, RequestError
-from rheostat.data.schema import Action, Constraints, Decision, Query
+from rheostat.data.schema import Decision
+from rheostat.router.ask import Ask, Decides
 from rheostat.router.guidance import Guidance
 from rheostat.serving.metrics import Metrics
 
 NO_BUNDLE = "none"
 log = logging.getLogger(__name__)
-
-
-class Controller(Protocol):
-    """Decides; see `rheostat.router.controller`."""
-
-    def decide(
-        self,
-        query: Query,
-        *,
-        tier: str = ...,
-        defaults: Constraints = ...,
-        models: frozenset[str] | None = ...,
-        forced: Action | None = ...,
-        scarcity: Mapping[str, float] = ...,
-    ) -> Decision:
-        """One action for a query, and why."""
-        ...
-
-    def explain(
-        self,
-        query: Query,
-        *,
-        tier: str = ...,
-        defaults: Constraints = ...,
-        models: frozenset[str] | None = ...,
-        scarcity: Mapping[str, float] = ...,
-    ) -> dict[str, Any]:
-        """The features, predictions, frontier and rule behind a decision."""
-        ...
-
-    def follow(
-        self, query: Query, decision: Decision, *, defaults: Constraints = ..., scarcity: Mapping[str, float] = ...
-    ) -> Guidance | None:
-        """What is known beyond the decision while it is carried out."""
-        ...
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +27,15 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     `in_thread` is for encoders that take milliseconds: they would hold up every other request on the loop.
     """
 
-    controller: Controller
+    controller: Decides
     version: str
     in_thread: bool = False
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the router for one request; `scarcity` is how many times dearer a model counts, for its load."""
-
-    query: Query
-    tier: str
-    defaults: Constraints
-    models: frozenset[str]
-    forced: Action | None = None
-    scarcity: Mapping[str, float] = {}
 
 
 class Decider:
     """Decides with the current controller, and with the fallback when that one fails."""
 
-    def __init__(self, fallback: Controller, *, metrics: Metrics) -> None:
+    def __init__(self, fallback: Decides, *, metrics: Metrics) -> None:
         self._fallback = Serving(controller=fallback, version=NO_BUNDLE)
         self._metrics = metrics
         self._current = self._fallback
@@ -92,7 +46,7 @@ class Decider:
         """The bundle being served, `none` for the fallback."""
         return self._current.version
 
-    def fall_back_to(self, fallback: Controller) -> None:
+    def fall_back_to(self, fallback: Decides) -> None:
         """Take another controller for when there is no bundle, or its predictor fails."""
         before, self._fallback = self._fallback, Serving(controller=fallback, version=NO_BUNDLE)
         if self._current is before:
@@ -126,14 +80,14 @@ class Decider:
         decision = await _decide(self._fallback, ask)
         return msgspec.structs.replace(decision, degraded="predictor_failed")
 
-    def follow(self, query: Query, decision: Decision, *, defaults: Constraints, scarcity: Mapping[str, float]) -> Guidance | None:
+    def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
         """What the router knows beyond a decision just made: stop rules, and which action to run next; None where nothing.
 
         The request goes on without it when the predictor fails.
         """
         controller = self._current.controller
         try:
-            return controller.follow(query, decision, defaults=defaults, scarcity=scarcity)
+            return controller.follow(ask, decision)
         except Exception:  # as in `decide`
             log.exception("bundle %s could not guide a decision: going on without", self._current.version)
             self._metrics.predictor_failures.inc()
@@ -141,13 +95,9 @@ class Decider:
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What the current controller sees in a request."""
-        return self._current.controller.explain(ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, scarcity=ask.scarcity)
+        return self._current.controller.explain(ask)
 
 
 async def _decide(serving: Serving, ask: Ask) -> Decision:
-    def decide() -> Decision:
-        return serving.controller.decide(
-            ask.query, tier=ask.tier, defaults=ask.defaults, models=ask.models, forced=ask.forced, scarcity=ask.scarcity
-        )
-
-    return await asyncio.to_thread(decide) if serving.in_thread else decide()
+    decide = serving.controller.decide
+    return await asyncio.to_thread(decide, ask) if serving.in_thread else decide(ask)

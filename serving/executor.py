@@ -26,14 +26,15 @@ from rheostat.policies.evidence import candidate, count_votes
 from rheostat.policies.needs import check_needs
 from rheostat.policies.reply import Reply
 from rheostat.policies.run import Result, run_action
-from rheostat.router.controller import SEQUENTIAL, merged
+from rheostat.router.ask import Ask, merged
 from rheostat.router.guidance import Guidance
+from rheostat.router.ruling import SEQUENTIAL
 from rheostat.serving import answer
 from rheostat.serving.auth import Principal
 from rheostat.serving.config import Config, TierConfig
 from rheostat.serving.congestion import Congestion
 from rheostat.serving.context import waited_s
-from rheostat.serving.decider import Ask, Decider
+from rheostat.serving.decider import Decider
 from rheostat.serving.job import LIVE_VERIFIERS, Job, Jobs
 from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.pool import Pools
@@ -189,7 +190,8 @@ class Executor:
     def _follow(self, decision: Decision, admitted: Admitted) -> Guidance | None:
         tier = self._tier(admitted)
         defaults = tier.constraints if tier else Constraints()
-        return self._decider.follow(admitted.chat.query, decision, defaults=defaults, scarcity=self._congestion.scarcity)
+        ask = Ask(admitted.chat.query, tier=decision.tier, defaults=defaults, scarcity=self._congestion.scarcity)
+        return self._decider.follow(ask, decision)
 
     def _keep(self, admitted: Admitted, job: Job) -> None:
         """Remember what the conversation was answered with, for its next turn."""
@@ -224,7 +226,7 @@ class Executor:
         models = (self._available() - failed) or frozenset(self._pools)
         tier, query = self._tier(admitted), admitted.chat.query
         return Ask(
-            query=msgspec.structs.replace(query, constraints=_hurried(query.constraints)),
+            msgspec.structs.replace(query, constraints=_hurried(query.constraints)),
             tier=admitted.target.tier or "",
             defaults=_hurried(tier.constraints if tier else Constraints()),
             models=models,

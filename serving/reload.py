@@ -21,8 +21,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from rheostat.data.errors import BundleError, RegistryError, RheostatError
+from rheostat.router.ask import Decides
 from rheostat.router.bundle import Bundle, check_canary, check_in_child
-from rheostat.serving.decider import Controller, Decider, Serving
+from rheostat.serving.decider import Decider, Serving
 from rheostat.serving.metrics import Metrics
 
 CURRENT = "current"
@@ -30,7 +31,7 @@ KEPT_VERSIONS = 3
 LOOK_S = 10.0
 log = logging.getLogger(__name__)
 
-MakeController = Callable[[Bundle], Controller]
+MakeController = Callable[[Bundle], Decides]
 
 
 class Source(Protocol):

@@ -31,7 +31,8 @@ from rheostat.policies.catalogue import default_actions
 from rheostat.policies.needs import check_needs
 from rheostat.router.budgets import Budgets
 from rheostat.router.bundle import Bundle
-from rheostat.router.controller import Controller, FallbackController
+from rheostat.router.controller import Controller
+from rheostat.router.fallback import FallbackController
 from rheostat.serving.admin import Listeners, build_admin
 from rheostat.serving.admission import Admission
 from rheostat.serving.app import Services, build_app

@@ -15,9 +15,9 @@ from rheostat.data.segment_files import checked_rows
 from rheostat.router.base import Array, Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import sigmoid
-from rheostat.router.controller import FORCED
 from rheostat.router.guard import distances
 from rheostat.router.rules import MultiplierPath, choose_rows
+from rheostat.router.ruling import FORCED
 from rheostat.training.evaluate import judge
 from rheostat.training.fit import training_set
 from rheostat.training.learners import TrainingSet, fit_logistic

@@ -21,7 +21,7 @@ from rheostat.data.samples import read_samples, samples_frame
 from rheostat.data.schema import Action
 from rheostat.data.segment_files import read_segments, rows_frame, with_rewards
 from rheostat.data.segments import Row
-from rheostat.router.controller import SEQUENTIAL
+from rheostat.router.ruling import SEQUENTIAL
 from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.replay import default_actions, label
 from rheostat.training.sample_log import SampleLog

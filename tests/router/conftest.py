@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
-from rheostat.data.schema import Action
+from rheostat.data.schema import Action, Constraints, Query
+from rheostat.router.ask import NO_CONSTRAINTS, Ask
 from rheostat.router.bundle import Bundle, HeldOut
 from rheostat.router.calibration import ErrorBand, Platt, logit
 from rheostat.router.features import STATISTICS
@@ -16,6 +20,21 @@ DIMENSION = 4
 ACTIONS = ("small/direct@64", "small/cot@256", "large/self_consistency(k=8)@2048")
 P_CORRECT = np.array([0.3, 0.6, 0.9])
 TOKENS = np.array([4.0, 60.0, 500.0])
+
+
+def ask(
+    text: str = "What is 2+2?",
+    *,
+    tier: str = "balanced",
+    defaults: Constraints = NO_CONSTRAINTS,
+    models: frozenset[str] | None = None,
+    forced: Action | None = None,
+    scarcity: Mapping[str, float] | None = None,
+    **constraints: Any,
+) -> Ask:
+    """A request whose query has these constraints."""
+    query = Query.of_text(text, constraints=Constraints(**constraints))
+    return Ask(query, tier=tier, defaults=defaults, models=models, forced=forced, scarcity=scarcity or {})
 
 
 class PlainEncoder:

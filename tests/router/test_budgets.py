@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from rheostat.data.schema import Action, Constraints, Query
+from rheostat.router.ask import Ask
 from rheostat.router.budgets import Budgets
-from rheostat.router.controller import BUDGET, Controller
+from rheostat.router.controller import Controller
 from rheostat.router.rules import MultiplierPath
+from rheostat.router.ruling import BUDGET
 from tests.router.conftest import ACTIONS, TOKENS, PlainEncoder, known_bundle
 
 PATH = MultiplierPath(np.array([0.0, 1.0, 2.0, 4.0]), np.array([0.1, 0.2, 0.3, 0.4]), np.array([1.0, 2.0, 3.0, 4.0]))
@@ -41,7 +43,7 @@ def test_a_stream_of_decisions_costs_what_was_budgeted_though_prices_drift():
     controller = Controller(known_bundle(), prices={}, encoder=PlainEncoder(), budgets=budgets)
     rng, spent = np.random.default_rng(0), []
     for number in range(6000):
-        decision = controller.decide(Query.of_text("What is 1 + 1?"), tier="paced")
+        decision = controller.decide(Ask(Query.of_text("What is 1 + 1?"), tier="paced"))
         cost = usd[decision.action] * rng.uniform(0.5, 1.5) * (1.0 + number / 6000)
         budgets.spent("paced", cost)
         spent.append(cost)
@@ -50,8 +52,8 @@ def test_a_stream_of_decisions_costs_what_was_budgeted_though_prices_drift():
 
 def test_a_request_with_its_own_target_leaves_the_budget_aside():
     controller = Controller(known_bundle(), prices={}, encoder=PlainEncoder(), budgets=Budgets({"paced": 1e-6}))
-    assert controller.decide(Query.of_text("x"), tier="paced").rule == BUDGET
+    assert controller.decide(Ask(Query.of_text("x"), tier="paced")).rule == BUDGET
     own = Query.of_text("x", constraints=Constraints(target_accuracy=0.9))
-    assert controller.decide(own, tier="paced").rule == "average"
-    assert controller.decide(Query.of_text("x"), tier="other").rule == "average"
-    assert Action.parse(controller.decide(Query.of_text("x"), tier="paced").action) in known_bundle().actions
+    assert controller.decide(Ask(own, tier="paced")).rule == "average"
+    assert controller.decide(Ask(Query.of_text("x"), tier="other")).rule == "average"
+    assert Action.parse(controller.decide(Ask(Query.of_text("x"), tier="paced")).action) in known_bundle().actions

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from rheostat.data.errors import InfeasibleError
 from rheostat.data.ledger import Price
-from rheostat.data.schema import Action, Constraints, Query
-from rheostat.router.controller import Controller, FallbackController, merged
-from tests.router.conftest import ACTIONS, DIMENSION, PlainEncoder
+from rheostat.data.schema import Action, Constraints
+from rheostat.router.controller import Controller
+from tests.router.conftest import ACTIONS, DIMENSION, PlainEncoder, ask
 
 CHEAP, MIDDLE, DEAR = ACTIONS
 
@@ -21,10 +21,6 @@ CHEAP, MIDDLE, DEAR = ACTIONS
 @pytest.fixture
 def controller(bundle):
     return Controller(bundle, prices={}, encoder=PlainEncoder())
-
-
-def ask(text: str = "What is 2+2?", **constraints) -> Query:
-    return Query.of_text(text, constraints=Constraints(**constraints))
 
 
 def test_low_targets_get_the_cheap_action_and_high_ones_the_dear(controller):
@@ -38,7 +34,7 @@ def test_spending_never_falls_as_the_target_rises(controller):
 
 
 def test_decision_is_complete(controller):
-    decision = controller.decide(ask(target_accuracy=0.93), tier="deep")
+    decision = controller.decide(ask(target_accuracy=0.93, tier="deep"))
     assert decision.bundle == "7"
     assert decision.tier == "deep"
     assert decision.propensity == 1.0
@@ -51,7 +47,7 @@ def test_decision_is_complete(controller):
 
 
 def test_request_overrides_the_tier(controller):
-    decision = controller.decide(ask(target_accuracy=0.4), defaults=Constraints(target_accuracy=0.93))
+    decision = controller.decide(ask(target_accuracy=0.4, defaults=Constraints(target_accuracy=0.93)))
     assert decision.action == CHEAP
     assert decision.target_accuracy == 0.4
 
@@ -86,17 +82,17 @@ def test_high_stakes_asks_for_the_lower_bound_on_this_query(controller):
 
 
 def test_forced_actions_are_taken_and_unknown_ones_recorded_without_prediction(controller):
-    assert controller.decide(ask(), forced=Action.parse(CHEAP)).rule == "forced"
-    unknown = controller.decide(ask(), forced=Action.parse("other/cot@9"))
+    assert controller.decide(ask(forced=Action.parse(CHEAP))).rule == "forced"
+    unknown = controller.decide(ask(forced=Action.parse("other/cot@9")))
     assert unknown.action == "other/cot@9"
     assert unknown.p_correct is None
-    assert controller.decide(ask(max_tokens_total=1, strict=True), forced=Action.parse(DEAR)).action == DEAR
+    assert controller.decide(ask(max_tokens_total=1, strict=True, forced=Action.parse(DEAR))).action == DEAR
 
 
 def test_only_models_that_are_up_are_used(controller):
-    assert controller.decide(ask(target_accuracy=0.93), models=frozenset({"small"})).action == MIDDLE
+    assert controller.decide(ask(target_accuracy=0.93, models=frozenset({"small"}))).action == MIDDLE
     with pytest.raises(InfeasibleError, match="is up"):
-        controller.decide(ask(), models=frozenset({"none"}))
+        controller.decide(ask(models=frozenset({"none"})))
 
 
 def test_queries_far_from_training_get_the_guard_action(controller):
@@ -118,7 +114,7 @@ def test_under_load_the_same_request_never_costs_more_and_says_so(controller):
     calm = controller.decide(ask(target_accuracy=0.9))
     costs = [calm.cost_usd]
     for factor in (1.5, 3.0, 10.0, 1000.0):
-        decision = controller.decide(ask(target_accuracy=0.9), scarcity=dict.fromkeys(models, factor))
+        decision = controller.decide(ask(target_accuracy=0.9, scarcity=dict.fromkeys(models, factor)))
         costs.append(decision.cost_usd)
         assert (decision.degraded == "congested") == (decision.action != calm.action)
     assert costs == sorted(costs, reverse=True)
@@ -168,28 +164,3 @@ def test_explanation_names_features_predictions_frontier_and_rule(controller):
     assert set(said["frontier"]) <= set(ACTIONS)
     assert "numbers" in said["features"]
     json.dumps(said)
-
-
-def test_fallback_takes_the_first_action_whose_model_is_up():
-    fallback = FallbackController([Action.parse(DEAR), Action.parse(CHEAP)])
-    assert fallback.decide(ask()).action == DEAR
-    decision = fallback.decide(ask(), models=frozenset({"small"}))
-    assert (decision.action, decision.bundle, decision.degraded) == (CHEAP, "none", "no_bundle")
-    assert fallback.explain(ask())["action"] == DEAR
-    assert fallback.decide(ask(strict=True), forced=Action.parse(CHEAP)).action == CHEAP
-
-
-def test_fallback_promises_nothing():
-    fallback = FallbackController([Action.parse(CHEAP)])
-    assert not fallback.decide(ask(target_accuracy=0.5)).feasible
-    with pytest.raises(InfeasibleError, match="no bundle"):
-        fallback.decide(ask(strict=True))
-    with pytest.raises(InfeasibleError, match="is up"):
-        fallback.decide(ask(), models=frozenset({"large"}))
-    with pytest.raises(InfeasibleError, match="no action"):
-        FallbackController([])
-
-
-def test_switches_of_tier_and_request_combine_to_the_stricter():
-    both = merged(Constraints(strict=True, explore=False, deadline_s=2.0), Constraints(high_stakes=True, deadline_s=1.0))
-    assert both == Constraints(strict=True, explore=False, high_stakes=True, deadline_s=1.0)

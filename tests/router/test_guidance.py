@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from rheostat.data.schema import Action, Constraints, Query
+from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
-from rheostat.router.controller import SEQUENTIAL, Controller
+from rheostat.router.controller import Controller
 from rheostat.router.courses import Left, Plan
 from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath
+from rheostat.router.ruling import SEQUENTIAL
 from rheostat.router.stopping import StopModel, StopPolicy
 from tests.router.conftest import ACTIONS, P_CORRECT, PlainEncoder, known_bundle
 from tests.router.test_courses import plan
@@ -34,8 +36,9 @@ def controller(bundle: Bundle, **options) -> Controller:
     return Controller(bundle, prices={}, encoder=PlainEncoder(), **options)
 
 
-def asked(**constraints) -> Query:
-    return Query.of_text("What is 1 + 1?", constraints=Constraints(target_accuracy=TARGET, **constraints))
+def asked(*, models=None, forced=None, **constraints) -> Ask:
+    query = Query.of_text("What is 1 + 1?", constraints=Constraints(target_accuracy=TARGET, **constraints))
+    return Ask(query, models=models, forced=forced)
 
 
 def test_several_actions_are_decided_where_they_reach_the_target_for_less():
@@ -54,14 +57,14 @@ def test_several_actions_are_not_decided_where_they_are_switched_off_or_nothing_
     assert controller(planned(), sequential=False).decide(asked()).rule == "average"
     assert controller(planned()).decide(asked(max_tokens_total=10)).rule == "cheapest"
     assert controller(planned()).decide(asked(high_stakes=True)).rule == "per_query"
-    assert controller(planned()).decide(asked(), models=frozenset({"large"})).rule == "average"
+    assert controller(planned()).decide(asked(models=frozenset({"large"}))).rule == "average"
 
 
 def test_following_a_course_goes_on_from_the_decided_action():
     chosen = controller(planned())
-    query = asked()
-    decision = chosen.decide(query)
-    guidance = chosen.follow(query, decision)
+    ask = asked()
+    decision = chosen.decide(ask)
+    guidance = chosen.follow(ask, decision)
     assert guidance is not None
     assert guidance.course is not None
     first = guidance.actions.index(Action.parse(decision.action))
@@ -72,18 +75,18 @@ def test_following_a_course_goes_on_from_the_decided_action():
 
 def test_a_decision_that_needs_nothing_more_or_is_of_another_bundle_is_not_followed():
     plain, chosen = controller(known_bundle()), controller(planned())
-    query = asked()
-    assert plain.follow(query, plain.decide(query)) is None
-    other = msgspec.structs.replace(chosen.decide(query), bundle="another")
-    assert chosen.follow(query, other) is None
+    ask = asked()
+    assert plain.follow(ask, plain.decide(ask)) is None
+    other = msgspec.structs.replace(chosen.decide(ask), bundle="another")
+    assert chosen.follow(ask, other) is None
 
 
 def test_a_learned_rule_comes_with_the_prior_of_the_query():
     stop = StopModel(StopPolicy((stump(),), 2), (0, 2))
     chosen = controller(replace(known_bundle(), stops={VOTE: stop}))
-    query = asked()
-    decision = chosen.decide(query, forced=Action.parse(VOTE))
-    guidance = chosen.follow(query, decision)
+    ask = asked(forced=Action.parse(VOTE))
+    decision = chosen.decide(ask)
+    guidance = chosen.follow(ask, decision)
     assert guidance is not None
     assert guidance.course is None
     known = guidance.stop(Action.parse(VOTE))

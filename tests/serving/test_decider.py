@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -6,14 +7,15 @@ import pytest
 from rheostat.data.errors import BudgetError, InfeasibleError, StoreError, UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, Constraints, Decision, Outcome, Query
-from rheostat.router.controller import FallbackController
-from rheostat.serving.decider import Ask, Decider, Serving
+from rheostat.router.ask import Ask
+from rheostat.router.fallback import FallbackController
+from rheostat.serving.decider import Decider, Serving
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.recorder import REMEMBERED, Recorder
 
 FALLBACK = FallbackController([Action.parse("pocket/cot@64")])
-ASK = Ask(query=Query.of_text("hello there"), tier="quick", defaults=Constraints(), models=frozenset({"pocket"}))
+ASK = Ask(Query.of_text("hello there"), tier="quick", defaults=Constraints(), models=frozenset({"pocket"}))
 
 
 class Broken:
@@ -21,12 +23,12 @@ class Broken:
         self.error = error
         self.thread = None
 
-    def decide(self, query, **_):
+    def decide(self, ask):
         self.thread = threading.current_thread()
         raise self.error
 
-    def explain(self, query, **_):
-        return {"seen": query.text}
+    def explain(self, ask):
+        return {"seen": ask.query.text}
 
 
 def decider():
@@ -48,7 +50,7 @@ async def test_an_infeasible_strict_request_is_no_failure_of_the_predictor():
     made, _ = decider()
     made.swap(Serving(controller=Broken(InfeasibleError("cannot")), version="7"))
     with pytest.raises(InfeasibleError):
-        await made.decide(msgspec.structs.replace(ASK, defaults=Constraints(strict=True)))
+        await made.decide(replace(ASK, defaults=Constraints(strict=True)))
 
 
 async def test_without_a_promise_a_bundle_that_fits_no_model_leaves_it_to_the_fallback():

@@ -8,8 +8,10 @@ import pytest
 
 from rheostat.data.errors import BundleError, RegistryError
 from rheostat.data.schema import Query
+from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
-from rheostat.router.controller import Controller, FallbackController
+from rheostat.router.controller import Controller
+from rheostat.router.fallback import FallbackController
 from rheostat.router.predictor import Boosted
 from rheostat.serving.config import TIERS, BackendConfig, Config, checked
 from rheostat.serving.decider import Decider
@@ -192,5 +194,5 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(tmp_path, path):
 
 async def test_a_decision_of_a_bundle_meets_the_target_at_the_lowest_cost(bundles):
     controller = Controller(Bundle.load(bundles["one"]), prices={})
-    decision = controller.decide(Query.of_text("what is 2 plus 3?"), models=frozenset({"pocket"}))
+    decision = controller.decide(Ask(Query.of_text("what is 2 plus 3?"), models=frozenset({"pocket"})))
     assert decision.bundle == "one"

@@ -11,9 +11,9 @@ from rheostat.policies.base import Candidate, Evidence, Meter
 from rheostat.policies.learned_stop import PriorRule
 from rheostat.policies.run import Result
 from rheostat.policies.stopping import AnyOf
-from rheostat.router.controller import SEQUENTIAL
 from rheostat.router.courses import Course
 from rheostat.router.guidance import Guidance
+from rheostat.router.ruling import SEQUENTIAL
 from rheostat.router.stopping import StopModel, StopPolicy
 from rheostat.serving.job import Job
 from rheostat.serving.steps import Limits, Share, carry_out, known_rule

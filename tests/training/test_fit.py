@@ -9,6 +9,7 @@ import pytest
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Constraints, Query
+from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle, check_canary
 from rheostat.router.controller import Controller
 from rheostat.training import learners
@@ -37,7 +38,8 @@ def test_predictions_follow_the_known_difficulty():
     bundle = fitted().bundle
     controller = Controller(bundle, prices=PRICES, encoder=WordEncoder())
     easy, hard = "Which is larger, 3 or 5?", "Guess the hidden number between 3514 and 5621."
-    chances = [{row["action"]: row["p_correct"] for row in controller.explain(Query.of_text(text))["predictions"]} for text in (easy, hard)]
+    said = [controller.explain(Ask(Query.of_text(text))) for text in (easy, hard)]
+    chances = [{row["action"]: row["p_correct"] for row in each["predictions"]} for each in said]
     assert chances[0][SPELLINGS[0]] > 0.85
     assert max(chances[1].values()) < 0.4
 
@@ -55,8 +57,8 @@ def test_bundle_round_trips_and_decides_the_same(tmp_path):
     queries = [Query.of_text(text, constraints=Constraints(target_accuracy=0.6)) for text in fitted().test.texts[:20]]
     before, after = (Controller(b, prices=PRICES, encoder=WordEncoder()) for b in (bundle, loaded))
     for query in queries:
-        assert before.decide(query).action == after.decide(query).action
-        assert before.decide(query).p_correct == after.decide(query).p_correct
+        assert before.decide(Ask(query)).action == after.decide(Ask(query)).action
+        assert before.decide(Ask(query)).p_correct == after.decide(Ask(query)).p_correct
     assert loaded.metrics == bundle.metrics
     assert loaded.with_version("8").version == "8"
 

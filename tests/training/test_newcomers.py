@@ -9,6 +9,7 @@ import pytest
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Action, Query
+from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.router.features import feature_rows
@@ -66,7 +67,7 @@ def test_outcomes_of_its_own_move_it_and_more_of_them_move_it_further():
 
 def test_a_controller_can_decide_for_it_at_once_and_a_bundle_keeps_it(tmp_path):
     made = extended()
-    decision = Controller(made, prices=PRICES, encoder=WordEncoder()).decide(Query.of_text("What is 1 + 1?"), forced=NEW)
+    decision = Controller(made, prices=PRICES, encoder=WordEncoder()).decide(Ask(Query.of_text("What is 1 + 1?"), forced=NEW))
     assert decision.action == str(NEW)
     assert decision.p_correct is not None
     back = Bundle.load(made.save(tmp_path / "bundle"))

@@ -15,6 +15,7 @@ from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Constraints, Decision, Outcome, Query
 from rheostat.data.store import OutcomeStore
+from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.serving.recorder import Recorder
@@ -69,7 +70,7 @@ def served(path: Path, router: Bundle, n: int, *, seed: int) -> None:
         for _ in range(n):
             hard = bool(rng.integers(2))
             query = Query.of_text(f"{'hard' if hard else 'easy'} {rng.integers(10**6)}")
-            decision = controller.decide(query, defaults=Constraints(target_accuracy=0.7))
+            decision = controller.decide(Ask(query, defaults=Constraints(target_accuracy=0.7)))
             recorder.decided(decision, query)
             ledger = Ledger(calls=1, prompt=1, completion=int(TOKENS[ACTIONS.index(decision.action)]))
             outcome = Outcome(

@@ -1,0 +1,91 @@
+"""Which rule decides on a query: the cheapest where nothing fits, the guard far from training, then what was asked for.
+
+Knows one action a query; several on one query are `several`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rheostat.router import rules
+from rheostat.router.guard import Guard
+from rheostat.router.paths import Paths
+from rheostat.router.situation import Situation
+
+FORCED, GUARD, CHEAPEST, PER_QUERY = "forced", "guard", "cheapest", "per_query"
+AVERAGE, BUDGET, SEQUENTIAL = "average", "budget", "sequential"
+CONGESTED, DEADLINE, OUT_OF_DISTRIBUTION = "congested", "deadline", "out_of_distribution"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a rule said: the action, whether it meets the target, by which rule and multiplier, and the fallen-back-to reason."""
+
+    action: int
+    feasible: bool
+    rule: str
+    multiplier: float | None = None
+    degraded: str | None = None
+
+
+class SingleAction:
+    """Rules on one action for a query.
+
+    Args:
+        guard: of the bundle.
+        paths: of the bundle's held-out queries.
+    """
+
+    def __init__(self, guard: Guard, paths: Paths) -> None:
+        self._guard = guard
+        self._paths = paths
+
+    def rule(self, situation: Situation) -> Ruling:
+        """The ruling of the first rule that is due."""
+        if not situation.admissible.any():
+            return _cheapest(situation)
+        if self._guard.is_far(situation.embedding):
+            return self._guarded(situation)
+        if situation.constraints.high_stakes:
+            return _per_query(situation)
+        return self._on_average(situation)
+
+    def _guarded(self, situation: Situation) -> Ruling:
+        action = self._guard.action
+        prediction = situation.prediction
+        if not situation.admissible[action]:
+            action = rules.most_accurate(prediction.p_correct, prediction.cost_usd, situation.admissible)
+        return Ruling(action, feasible=True, rule=GUARD, degraded=OUT_OF_DISTRIBUTION)
+
+    def _on_average(self, situation: Situation) -> Ruling:
+        prediction = situation.prediction
+        path = self._paths.of(situation.allowed)
+        multiplier, attainable = path.for_target(situation.target) if situation.paced is None else (situation.paced, True)
+        action = rules.average(prediction.p_correct, situation.weighed, situation.admissible, multiplier=multiplier)
+        free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
+        # A cap or a load that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
+        feasible = attainable and (action == free or bool(prediction.p_correct[action] >= situation.target))
+        degraded = None if action == free else _why_late(situation, free) or _why_congested(situation, action, multiplier)
+        return Ruling(action, feasible, AVERAGE if situation.paced is None else BUDGET, multiplier, degraded)
+
+
+def _cheapest(situation: Situation) -> Ruling:
+    action = rules.average(situation.prediction.p_correct, situation.weighed, situation.allowed, multiplier=0.0)
+    return Ruling(action, feasible=False, rule=CHEAPEST, degraded=_why_late(situation, action))
+
+
+def _per_query(situation: Situation) -> Ruling:
+    action, feasible = rules.per_query(situation.prediction.p_low, situation.weighed, situation.admissible, target=situation.target)
+    return Ruling(action, feasible, PER_QUERY)
+
+
+def _why_late(situation: Situation, action: int) -> str | None:
+    """`deadline` where the action would be too late, and None where something else is in its way."""
+    return DEADLINE if situation.is_late(action) else None
+
+
+def _why_congested(situation: Situation, action: int, multiplier: float) -> str | None:
+    """`congested` where the same rule would pick another action at the real prices."""
+    prediction = situation.prediction
+    calm = rules.average(prediction.p_correct, prediction.cost_usd, situation.admissible, multiplier=multiplier)
+    return CONGESTED if calm != action else None

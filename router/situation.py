@@ -1,0 +1,43 @@
+"""What is known about one query before an action is picked. Says nothing about which to pick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rheostat.data.schema import Constraints
+from rheostat.router.base import Array, FeatureRow, Prediction
+from rheostat.router.rules import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One query in the eyes of a bundle; arrays over actions are (a,), in catalogue order.
+
+    Attributes:
+        embedding: (d,) of the query's text.
+        features: (f,) what the predictor reads.
+        prediction: of every action.
+        constraints: the request's over its tier's.
+        allowed: actions whose model is up.
+        admissible: allowed actions that fit the caps and the deadline.
+        target: accuracy to reach, also where the request names none.
+        weighed: cost that the rules see under load, in USD.
+        seconds_p95: 95th percentile of the actions' latency.
+        paced: multiplier of a tier with a budget in USD per unit of accuracy, None without one.
+    """
+
+    embedding: FeatureRow
+    features: FeatureRow
+    prediction: Prediction
+    constraints: Constraints
+    allowed: Mask
+    admissible: Mask
+    target: float
+    weighed: Array
+    seconds_p95: Array
+    paced: float | None
+
+    def is_late(self, action: int) -> bool:
+        """Whether an action would miss the deadline."""
+        deadline_s = self.constraints.deadline_s
+        return deadline_s is not None and bool(self.seconds_p95[action] > deadline_s)
