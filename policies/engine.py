@@ -6,13 +6,15 @@ own process group: it outlives the command that started it and is ended whole. K
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -92,11 +94,12 @@ class Engines:
 
     def launch(self, model: str, *, port: int | None = None, extra_args: tuple[str, ...] = ()) -> EngineState:
         """Start the process without waiting for it; see `start` for arguments and errors."""
-        running = self.find(resolve_name(model))
-        if running is not None:
-            return running
-        distribution = installed_engine()
         self.folder.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(self.folder):
+            return self.find(resolve_name(model)) or self._launch(model, port, extra_args)
+
+    def _launch(self, model: str, port: int | None, extra_args: tuple[str, ...]) -> EngineState:
+        distribution = installed_engine()
         check_disk(self.folder)
         chosen = free_port(taken=self._ports()) if port is None else require_port(port)
         weights = resolve_weights(model)
@@ -183,6 +186,14 @@ class Engines:
 
     def _forget(self, name: str) -> None:
         self._state_path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """An engine listens only seconds after its port was chosen: until its state is written nobody else may choose."""
+    with (folder / "launch.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def resolve_name(model: str) -> str:

@@ -6,8 +6,10 @@ import json
 import shutil
 import socket
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -85,11 +87,23 @@ def test_waiting_is_bounded_and_ends_what_was_started(tmp_path, sleeper, closed_
     assert not state.process.is_alive
 
 
-def test_two_engines_launched_at_once_get_different_ports(tmp_path, sleeper, closed_port, monkeypatch) -> None:
-    first = engine.free_port()
-    write_state(tmp_path, sleeper, first)
+def test_engines_launched_at_once_get_different_ports(tmp_path, sleeper, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "spawn", lambda *_: time.sleep(0.05) or sleeper)
+    models = ["pocket", "pocket-large"]
 
-    assert engine.free_port(taken=Engines(tmp_path)._ports()) != first
+    with ThreadPoolExecutor(len(models)) as together:
+        states = list(together.map(lambda model: Engines(tmp_path).launch(model), models))
+
+    assert len({state.port for state in states}) == len(models)
+
+
+def test_an_engine_launched_twice_at_once_is_one(tmp_path, sleeper, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "spawn", lambda *_: time.sleep(0.05) or sleeper)
+
+    with ThreadPoolExecutor(2) as together:
+        first, second = together.map(lambda _: Engines(tmp_path).launch("pocket"), range(2))
+
+    assert first == second
 
 
 def test_a_corrupt_state_file_is_no_engine(tmp_path) -> None:
