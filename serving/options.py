@@ -64,6 +64,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise RequestError(f"rheostat.action: {error}", param="rheostat.action") from error
 
 
+_UNSET = Options()
+
+
 def read_options(body: Options | None, headers: Headers) -> Options:
     """The options of a request.
 
@@ -79,7 +82,8 @@ def read_options(body: Options | None, headers: Headers) -> Options:
         wrong = of_validation(str(error))
         raise RequestError(f"header {wrong}", param=_header(wrong.param or "")) from error
     _check_finite(parsed, given)
-    set_in_body = {} if body is None else {f.name: v for f in msgspec.structs.fields(body) if (v := getattr(body, f.name)) != f.default}
+    given_in_body = ((name, getattr(body, name)) for name in Options.__struct_fields__) if body is not None else ()
+    set_in_body = {name: value for name, value in given_in_body if value != getattr(_UNSET, name)}
     return msgspec.structs.replace(parsed, **set_in_body)
 
 
