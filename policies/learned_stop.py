@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from rheostat.policies.base import Candidate, Evidence
 from rheostat.policies.evidence import count_votes, in_order
-from rheostat.policies.stopping import AllOf, AnyOf, Learned, Rule
+from rheostat.policies.stopping import Joined, Learned, Rule
 
 VOTE_FEATURES = ("first", "second", "counted", "distinct", "streak")
 
@@ -64,7 +64,7 @@ def informed(rule: Rule, learned: Rule) -> Rule:
     """The rule with `learned` in the place of every learned part of it."""
     if isinstance(rule, Learned):
         return learned
-    if isinstance(rule, AnyOf | AllOf):
+    if isinstance(rule, Joined):
         return type(rule).of(informed(part, learned) for part in rule.rules)
     return rule
 

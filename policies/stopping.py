@@ -39,16 +39,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf(Rule):
-    """Stops as soon as one of its rules does."""
+class Joined(Rule):
+    """Rules made into one; subclasses say how."""
 
     rules: tuple[Rule, ...]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Rule:
-        """The rules joined, nested AnyOf opened up; a single rule is itself."""
+        """The rules joined, those joined in the same way opened up; a single rule is itself."""
         flat = tuple(part for rule in rules for part in (rule.rules if isinstance(rule, cls) else (rule,)))
         return flat[0] if len(flat) == 1 else cls(flat)
+
+
+class AnyOf(Joined):
+    """Stops as soon as one of its rules does."""
 
     def __call__(self, evidence: Evidence) -> str | None:
         """The first reason given, in the order written."""
@@ -58,17 +62,8 @@ class AnyOf(Rule):
         return "|".join(map(str, self.rules))
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf(Rule):
+class AllOf(Joined):
     """Stops once all of its rules do."""
-
-    rules: tuple[Rule, ...]
-
-    @classmethod
-    def of(cls, rules: Iterable[Rule]) -> Rule:
-        """The rules joined, nested AllOf opened up; a single rule is itself."""
-        flat = tuple(part for rule in rules for part in (rule.rules if isinstance(rule, cls) else (rule,)))
-        return flat[0] if len(flat) == 1 else cls(flat)
 
     def __call__(self, evidence: Evidence) -> str | None:
         """All reasons, joined, or None while one rule wants to go on."""
