@@ -14,14 +14,13 @@ from typing import ClassVar, NamedTuple
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import MAX_SAMPLES, measure, one_of, spread, whole
+from rheostat.policies.arguments import MAX_SAMPLES, measure, one_of, whole
 from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.process import AGGREGATIONS, Scored, StepScores
 from rheostat.policies.scoring import best, elect_weighted
-from rheostat.policies.steps import MAX_STEP_TOKENS, SPLITS, Path, Stepper, Wish, as_candidate
+from rheostat.policies.steps import MAX_DEPTH, Cut, Path, Stepper, Wish, as_candidate
 
 PICKS = ("best", "vote")
-MAX_DEPTH = 64
 REBASE_TEMPERATURE = 0.2
 
 
@@ -74,9 +73,7 @@ class Beam:
         self.by = measure(self.name, by)
         self.agg = one_of(self.name, "agg", agg, tuple(AGGREGATIONS))
         self.pick = one_of(self.name, "pick", pick, PICKS)
-        self.split = one_of(self.name, "split", split, tuple(SPLITS))
-        self.step_tokens = whole(self.name, "step_tokens", step_tokens, high=MAX_STEP_TOKENS)
-        self.temperature = spread(self.name, temperature)
+        self.cut = Cut.checked(self.name, split=split, step_tokens=step_tokens, temperature=temperature)
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the tree after every level; before the end only paths that have ended have an answer.
@@ -107,7 +104,7 @@ class _Search:
         self._plan = plan
         self._query = query
         self._context = context
-        self._stepper = Stepper(query, context, split=plan.split, step_tokens=plan.step_tokens, temperature=plan.temperature)
+        self._stepper = Stepper(query, context, plan.cut)
         self._scores = StepScores(query, context, by=plan.by, agg=plan.agg)
         self._open: list[Scored] = []
 

@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Query
-from rheostat.policies.arguments import measure, one_of, spread, whole
+from rheostat.policies.arguments import measure, one_of, whole
 from rheostat.policies.asking import share
 from rheostat.policies.base import Candidate, Context, Evidence
-from rheostat.policies.beam import MAX_DEPTH, PICKS
+from rheostat.policies.beam import PICKS
 from rheostat.policies.scoring import PERFECT, Scores, best, elect_weighted, merit
-from rheostat.policies.steps import MAX_STEP_TOKENS, SPLITS, Path, Stepper, Wish, as_candidate
+from rheostat.policies.steps import MAX_DEPTH, Cut, Path, Stepper, Wish, as_candidate
 
 AGREEMENT = "agreement"
 MAX_EXPLORATION = 100.0
@@ -90,9 +90,7 @@ class Mcts:
         self.c = c
         self.by = measure(self.name, by)
         self.pick = one_of(self.name, "pick", pick, PICKS)
-        self.split = one_of(self.name, "split", split, tuple(SPLITS))
-        self.step_tokens = whole(self.name, "step_tokens", step_tokens, high=MAX_STEP_TOKENS)
-        self.temperature = spread(self.name, temperature)
+        self.cut = Cut.checked(self.name, split=split, step_tokens=step_tokens, temperature=temperature)
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield all rollouts after every simulation.
@@ -125,7 +123,7 @@ class _Search:
         self._context = context
         self._root = Node(Path())
         self._done = 0
-        self._stepper = Stepper(query, context, split=plan.split, step_tokens=plan.step_tokens, temperature=plan.temperature)
+        self._stepper = Stepper(query, context, plan.cut)
         self._scores = None if plan.by == AGREEMENT else Scores(query, context, plan.by)
 
     @property

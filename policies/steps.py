@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace as with_fields
 
 from rheostat.data.schema import Query
+from rheostat.policies.arguments import one_of, spread, whole
 from rheostat.policies.asking import ask
 from rheostat.policies.base import Candidate, Completion, Context, Generation, Step
 from rheostat.policies.evidence import read_answer
@@ -21,6 +22,7 @@ from rheostat.policies.prompts import step_by_step
 from rheostat.policies.together import succeeded
 
 MAX_STEP_TOKENS = 8192
+MAX_DEPTH = 64
 SPLITS: Mapping[str, tuple[str, ...]] = {"line": ("\n",), "paragraph": ("\n\n",), "clause": ("; ", ". ", "\n")}
 # The delimiter belongs to the step: the next one goes on behind it.
 KEEP_DELIMITER: dict[str, Any] = {"include_stop_str_in_output": True}
@@ -86,16 +88,40 @@ class Wish(NamedTuple):
     n: int
 
 
+class Cut(NamedTuple):
+    """How steps are drawn: they end at the delimiters of `split`, a name of `SPLITS`, or after `step_tokens`."""
+
+    split: str
+    step_tokens: int
+    temperature: float
+
+    @classmethod
+    def checked(cls, strategy: str, *, split: str, step_tokens: int, temperature: float) -> Cut:
+        """The arguments of a strategy.
+
+        Raises:
+            ActionError: one of them is unknown or out of range.
+        """
+        return cls(
+            one_of(strategy, "split", split, tuple(SPLITS)),
+            whole(strategy, "step_tokens", step_tokens, high=MAX_STEP_TOKENS),
+            spread(strategy, temperature),
+        )
+
+    @property
+    def delimiters(self) -> tuple[str, ...]:
+        """What ends a step."""
+        return SPLITS[self.split]
+
+
 class Stepper:
     """Goes on with paths; numbers its samples, so that the same seed gives the same tree."""
 
-    def __init__(self, query: Query, context: Context, *, split: str, step_tokens: int, temperature: float) -> None:
+    def __init__(self, query: Query, context: Context, cut: Cut) -> None:
         self.tree = Tree()
         self._query = query
         self._context = context
-        self._delimiters = SPLITS[split]
-        self._step_tokens = step_tokens
-        self._temperature = temperature
+        self._cut = cut
         self._drawn = 0
 
     async def expand(self, wishes: Sequence[Wish], *, within: int | None = None) -> list[Path]:
@@ -108,8 +134,8 @@ class Stepper:
         left = self._context.left_tokens() if within is None else min(within, self._context.left_tokens())
         wishes = _affordable(wishes, left)
         room = min(self._room(wish.path) for wish in wishes)
-        cap = max(1, min(self._step_tokens, room, left // sum(wish.n for wish in wishes)))
-        calls = [self._call(wish.path, wish.n, max_tokens=cap, delimiters=self._delimiters) for wish in wishes]
+        cap = max(1, min(self._cut.step_tokens, room, left // sum(wish.n for wish in wishes)))
+        calls = [self._call(wish.path, wish.n, max_tokens=cap, delimiters=self._cut.delimiters) for wish in wishes]
         generations = await succeeded(calls)
         return [
             self._child(wish.path, completion)
@@ -137,7 +163,7 @@ class Stepper:
 
     def _call(self, path: Path, n: int, *, max_tokens: int, delimiters: tuple[str, ...]) -> Coroutine[Any, Any, Generation]:
         request = ask(
-            self._query, self._context, how=step_by_step, max_tokens=max_tokens, temperature=self._temperature, n=n, first=self._drawn
+            self._query, self._context, how=step_by_step, max_tokens=max_tokens, temperature=self._cut.temperature, n=n, first=self._drawn
         )  # fmt: skip
         self._drawn += n
         extra = {**request.extra, **KEEP_DELIMITER} if delimiters else request.extra
@@ -145,7 +171,7 @@ class Stepper:
         return self._context.call(asked)
 
     def _child(self, path: Path, completion: Completion) -> Path:
-        at_delimiter = completion.text.endswith(self._delimiters)
+        at_delimiter = completion.text.endswith(self._cut.delimiters)
         longer = _longer(path, completion)
         by_itself = not completion.text or (completion.finish_reason == "stop" and not at_delimiter)
         ended = by_itself or self._room(longer) < 1
