@@ -13,6 +13,7 @@ import msgspec
 
 from rheostat.data.answers import extract, infer_kind
 from rheostat.data.errors import DatasetError
+from rheostat.data.schema import Sample
 
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated: characters / 4"
@@ -133,6 +134,35 @@ def json_object(path: Path, text: str, number: int = 1) -> Row:
 def answer_in(reply: str, question: str) -> str | None:
     """What a reply finally answers, in one spelling for equal answers; None where nothing can be parsed."""
     return extract(reply, infer_kind(question)) if reply else None
+
+
+def sample_of_texts(row: Row, *, prompt: str, response: str, model: str, **fields: Any) -> Sample:
+    """The sample of a table that keeps texts and no counts: tokens are estimated, time and temperature unknown.
+
+    Args:
+        row: whose column `model` says whether the response was right.
+        prompt, response: the texts; a response that was not kept is empty.
+        model: who answered.
+        fields: what else is known of the sample, by the names of `Sample`.
+
+    Raises:
+        DatasetError: the model's column is missing or no score.
+    """
+    return Sample(
+        query_text=prompt,
+        model=model,
+        sample_index=0,
+        temperature=0.0,
+        answer=answer_in(response, prompt),
+        kind=infer_kind(prompt),
+        gold="",
+        correct=row.share(model),
+        prompt_tokens=tokens_of(prompt),
+        completion_tokens=max(tokens_of(response), 1),
+        latency_s=0.0,
+        tokens_source=ESTIMATED,
+        **fields,
+    )
 
 
 def tokens_of(text: str) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import AS_WRITTEN, ESTIMATED, Options, Row, answer_in, csv_rows, tokens_of
+from rheostat.data.importers.fields import AS_WRITTEN, Options, Row, csv_rows, sample_of_texts
 from rheostat.data.schema import Sample
 
 PROMPT = "prompt"
@@ -38,21 +37,13 @@ def _verdicts(row: Row) -> list[str]:
 
 def _sample(row: Row, model: str, strategy: str) -> Sample:
     prompt, response = row.get(PROMPT), str(row.values.get(f"{model}{RESPONSE}", ""))
-    return Sample(
-        dataset=row.path.stem,
-        query_id=str(row.number),
-        query_text=prompt,
+    return sample_of_texts(
+        row,
+        prompt=prompt,
+        response=response,
         model=model,
         strategy=strategy,
-        sample_index=0,
-        temperature=0.0,
-        answer=answer_in(response, prompt),
-        kind=infer_kind(prompt),
-        gold="",
-        correct=row.share(model),
-        prompt_tokens=tokens_of(prompt),
-        completion_tokens=max(tokens_of(response), 1),
-        latency_s=0.0,
-        tokens_source=ESTIMATED,
+        dataset=row.path.stem,
+        query_id=str(row.number),
         source="routellm",
     )

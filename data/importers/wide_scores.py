@@ -6,9 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import AS_WRITTEN, ESTIMATED, Options, Row, answer_in, csv_rows, tokens_of
+from rheostat.data.importers.fields import AS_WRITTEN, Options, Row, csv_rows, sample_of_texts
 from rheostat.data.parquet import read_parquet
 from rheostat.data.schema import Sample
 
@@ -44,22 +43,14 @@ def _sample(row: Row, model: str, strategy: str) -> Sample:
         cost = float(row.get(f"{model}{COST}", object))
     except (TypeError, ValueError) as error:
         raise row.error(f"{model}{COST}", "is no number") from error
-    return Sample(
-        dataset=row.get("eval_name"),
-        query_id=str(row.get("sample_id", (str, int))),
-        query_text=prompt,
+    return sample_of_texts(
+        row,
+        prompt=prompt,
+        response=response,
         model=model,
         strategy=strategy,
-        sample_index=0,
-        temperature=0.0,
-        answer=answer_in(response, prompt),
-        kind=infer_kind(prompt),
-        gold="",
-        correct=row.share(model),
-        prompt_tokens=tokens_of(prompt),
-        completion_tokens=max(tokens_of(response), 1),
-        latency_s=0.0,
-        tokens_source=ESTIMATED,
+        dataset=row.get("eval_name"),
+        query_id=str(row.get("sample_id", (str, int))),
         source="routerbench",
         cost_usd=cost,
     )
