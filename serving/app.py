@@ -20,12 +20,13 @@ from starlette.routing import Route
 from rheostat.data.errors import RequestError, RheostatError
 from rheostat.data.schema import new_id
 from rheostat.serving import targets
+from rheostat.serving.admitted import Admitted
 from rheostat.serving.auth import Keys, Principal
 from rheostat.serving.completions import TextStream, parse_completion, text_completion
 from rheostat.serving.config import Config
 from rheostat.serving.dialect import TranslatingSink
 from rheostat.serving.errors import of_error, wire_error
-from rheostat.serving.executor import Admitted, Executor
+from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
 from rheostat.serving.http import AsgiSink, ClientGone, EventStream, error_response, json_response, read_body, while_connected
 from rheostat.serving.limits import Allowance

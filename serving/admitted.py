@@ -1,0 +1,68 @@
+"""Admits requests: what the wire cannot check takes the names of models, actions and verifiers, and the caller's key."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rheostat.data.errors import ActionError, RequestError
+from rheostat.data.schema import Action
+from rheostat.policies.base import Toolbox
+from rheostat.policies.catalogue import build
+from rheostat.policies.needs import check_needs
+from rheostat.serving.auth import Principal
+from rheostat.serving.config import Config
+from rheostat.serving.job import LIVE_VERIFIERS
+from rheostat.serving.pool import Pools
+from rheostat.serving.targets import Target, resolve
+from rheostat.serving.wire import Chat
+
+VERIFIER, ACTION = "rheostat.verifier", "rheostat.action"  # fields of a request
+SHOWN = 60  # characters of a client's own word in an error
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that may be served: what it asks, of what, and for whom."""
+
+    chat: Chat
+    target: Target
+    principal: Principal
+
+    @property
+    def tenant(self) -> str:
+        """Whose decision it will be."""
+        return self.principal.tenant
+
+
+def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, toolbox: Toolbox) -> Admitted:
+    """The request, once it is known to be one that can be served for this caller.
+
+    Raises:
+        RequestError: names the field.
+    """
+    target = resolve(chat.model, config)
+    principal.check(target, forced=chat.action is not None)
+    _check_verifier(chat.verifier)
+    if chat.action is not None:
+        _check_runnable(chat.action, pools, toolbox)
+        _check_size(chat.action, config.server.max_tokens)
+    return Admitted(chat=chat, target=target, principal=principal)
+
+
+def _check_verifier(name: str | None) -> None:
+    if name is not None and name not in LIVE_VERIFIERS:
+        raise RequestError(f"{VERIFIER}: {name[:SHOWN]!r} is not known: known are {', '.join(LIVE_VERIFIERS)}", param=VERIFIER)
+
+
+def _check_runnable(action: Action, pools: Pools, toolbox: Toolbox) -> None:
+    try:
+        build(action)
+        if action.model not in pools:
+            raise RequestError(f"{ACTION}: no backend serves the model {action.model!r}", param=ACTION)
+        check_needs(action, toolbox, pools)
+    except ActionError as error:
+        raise RequestError(f"{ACTION}: {error}", param=ACTION) from error
+
+
+def _check_size(action: Action, most_tokens: int) -> None:
+    if action.max_tokens > most_tokens:
+        raise RequestError(f"{ACTION}: {action.max_tokens} tokens are more than the {most_tokens} this server allows", param=ACTION)

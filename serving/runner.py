@@ -1,0 +1,105 @@
+"""Runs a job to its end on the pools: one plain call, or the action with all its steps. Knows nothing of streams."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from rheostat.data.errors import UpstreamError
+from rheostat.data.schema import Action
+from rheostat.policies.base import Candidate, Evidence, Meter, StopRule, Toolbox
+from rheostat.policies.run import Result, run_action
+from rheostat.serving.deadline import deadline, has_passed, too_late
+from rheostat.serving.job import Job
+from rheostat.serving.pool import Pools
+from rheostat.serving.single_call import agreement, is_passthrough, note_samples, passthrough_request
+from rheostat.serving.steps import Run, carry_out
+from rheostat.serving.terms import Terms
+from rheostat.serving.wire import Chat
+
+# Progress that a client asked to see is worth the latency of several waves.
+PROGRESS_WAVES = (2, 2, 4)
+
+OnEvidence = Callable[[Evidence], Awaitable[None]]
+
+
+class Runner:
+    """Runs jobs.
+
+    Args:
+        pools: the model servers.
+        toolbox: what strategies may use besides them.
+    """
+
+    def __init__(self, pools: Pools, toolbox: Toolbox) -> None:
+        self._pools = pools
+        self._toolbox = toolbox
+
+    async def run(self, job: Job, chat: Chat, terms: Terms) -> tuple[Candidate, ...]:
+        """The answers: one, or as many as the client wants from a plain call.
+
+        Raises:
+            UpstreamError: no backend gave an answer, or not in time.
+        """
+        if is_passthrough(job):
+            return await self._run_passthrough(job, chat, terms)
+        return (await self.run_action(job, chat, terms),)
+
+    async def run_action(self, job: Job, chat: Chat, terms: Terms, on_evidence: OnEvidence | None = None) -> Candidate:
+        """Carry out the job's action and what its course asks for after it; the job knows its end then.
+
+        Args:
+            job: its meter is spent from.
+            chat: what was asked.
+            terms: bound all steps together.
+            on_evidence: told what is known after every wave.
+
+        Raises:
+            UpstreamError: the first action failed, or had no answer in time.
+        """
+        limits, started_s = terms.limits, time.monotonic()
+        try:
+            result = await carry_out(job, limits, self._run_one(job, chat, on_evidence))
+        except UpstreamError as error:
+            if has_passed(limits.deadline_s, started_s):
+                raise too_late(job) from error
+            raise
+        _note_result(job, result)
+        return result.candidate
+
+    def _run_one(self, job: Job, chat: Chat, on_evidence: OnEvidence | None) -> Run:
+        async def run(action: Action, *, meter: Meter, rule: StopRule | None, deadline_s: float | None) -> Result:
+            return await run_action(
+                action,
+                job.query,
+                self._pools,
+                kind=job.query.kind or "text",
+                seed=fresh_seed(),
+                rule=rule,
+                deadline_s=deadline_s,
+                on_evidence=on_evidence,
+                waves=PROGRESS_WAVES if chat.progress else None,
+                meter=meter,
+                toolbox=self._toolbox,
+            )
+
+        return run
+
+    async def _run_passthrough(self, job: Job, chat: Chat, terms: Terms) -> tuple[Candidate, ...]:
+        request = passthrough_request(job, chat.n)
+        async with deadline(terms.deadline_s, job):
+            generation = await self._pools[job.action.model].generate(request, job.meter)
+        return note_samples(job, generation.completions)
+
+
+def _note_result(job: Job, result: Result) -> None:
+    job.answer, job.stop_reason, job.status = result.answer, result.stop_reason, result.status
+    job.chosen = result.candidate
+    job.samples = len(result.evidence.candidates)
+    job.agreement = agreement(result.evidence.candidates)
+
+
+def fresh_seed() -> int:
+    """A seed of its own for every run of a strategy: the same question asked twice is drawn twice."""
+    return secrets.randbelow(2**31)

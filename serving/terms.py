@@ -1,0 +1,56 @@
+"""The terms of a request: what its tier and it itself allow it to spend, and what is left of its deadline.
+
+A deadline runs from the arrival of the request, not from the end of its wait for a place, so that what is left of it is
+worked out anew whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rheostat.data.schema import Constraints
+from rheostat.router.ask import merged
+from rheostat.serving.admitted import Admitted
+from rheostat.serving.config import Config
+from rheostat.serving.context import waited_s
+from rheostat.serving.steps import Limits
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """The tier's constraints as `defaults`, those of a plain model being none, and the request's own."""
+
+    defaults: Constraints
+    own: Constraints
+
+    @classmethod
+    def of(cls, admitted: Admitted, config: Config) -> Terms:
+        """The terms of a request under a configuration."""
+        tier = admitted.target.tier
+        defaults = config.tier[tier].constraints if tier else Constraints()
+        return cls(defaults=defaults, own=admitted.chat.query.constraints)
+
+    @property
+    def left(self) -> Terms:
+        """The same terms with what is left of their deadlines now."""
+        return Terms(defaults=_hurried(self.defaults), own=_hurried(self.own))
+
+    @property
+    def limits(self) -> Limits:
+        """What all of the request's actions together may spend from now on."""
+        both = merged(self.defaults, self.own)
+        return Limits(tokens=both.max_tokens_total, cost_usd=both.max_cost_usd, deadline_s=_left_s(both.deadline_s))
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Seconds left now, at least 0; None without a deadline."""
+        return self.limits.deadline_s
+
+
+def _left_s(deadline_s: float | None) -> float | None:
+    return None if deadline_s is None else max(deadline_s - waited_s(), 0.0)
+
+
+def _hurried(constraints: Constraints) -> Constraints:
+    if constraints.deadline_s is None:
+        return constraints
+    return msgspec.structs.replace(constraints, deadline_s=_left_s(constraints.deadline_s))
