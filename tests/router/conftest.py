@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 
 from rheostat.data.schema import Action, Constraints, Query
 from rheostat.router.ask import NO_CONSTRAINTS, Ask
+from rheostat.router.base import Prediction
 from rheostat.router.bundle import Bundle, HeldOut
 from rheostat.router.calibration import ErrorBand, Platt, logit
 from rheostat.router.features import STATISTICS
 from rheostat.router.guard import Guard
-from rheostat.router.predictor import CostHead, Linear, Predictor
+from rheostat.router.paths import Paths
+from rheostat.router.predictor import CostHead, Linear, Predictor, PriceVector
+from rheostat.router.situation import Situation
 
 DIMENSION = 4
 ACTIONS = ("small/direct@64", "small/cot@256", "large/self_consistency(k=8)@2048")
@@ -82,6 +86,29 @@ def known_bundle() -> Bundle:
         canary_p=predictor.p_correct(canary),
         metrics={"n_test": 3.0},
     )
+
+
+def situation(**changes: Any) -> Situation:
+    """A query about which is known what the bundle expects of every query: all actions are up and fit."""
+    cost, every = TOKENS * 1e-6, np.ones(3, bool)
+    known = Situation(
+        embedding=PlainEncoder().encode(["near"])[0],
+        features=np.zeros(DIMENSION, np.float32),
+        prediction=Prediction(P_CORRECT, P_CORRECT - 0.05, P_CORRECT + 0.05, TOKENS, cost, TOKENS / 100),
+        constraints=NO_CONSTRAINTS,
+        allowed=every,
+        admissible=every,
+        target=0.5,
+        weighed=cost,
+        seconds_p95=TOKENS / 50,
+        paced=None,
+    )
+    return replace(known, **changes)
+
+
+def known_paths() -> Paths:
+    """Of the bundle's held-out queries, at 1 USD per million tokens."""
+    return Paths(known_bundle().held_out, PriceVector(np.full(3, 1e-6), np.zeros(3)))
 
 
 @pytest.fixture
