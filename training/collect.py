@@ -83,23 +83,6 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 OnProgress = Callable[[Progress], None]
 
 
-def collect_now(
-    tasks: Sequence[Query],
-    samplers: Sequence[Sampler],
-    backends: Mapping[str, Sequence[Backend]],
-    store_path: Path,
-    *,
-    concurrency: int = CONCURRENCY,
-    on_progress: OnProgress | None = None,
-    seed: int = 0,
-    verifier: Verifier | None = None,
-) -> Collected:
-    """`collect` for callers without an event loop; Ctrl-C closes the calls upstream and keeps what came."""
-    return asyncio.run(
-        collect(tasks, samplers, backends, store_path, concurrency=concurrency, on_progress=on_progress, seed=seed, verifier=verifier)
-    )
-
-
 async def collect(
     tasks: Sequence[Query],
     samplers: Sequence[Sampler],
@@ -113,7 +96,7 @@ async def collect(
     patience_s: float = PATIENCE_S,
     verifier: Verifier | None = None,
 ) -> Collected:
-    """Draw the samples that the store does not have yet.
+    """Draw the samples that the store does not have yet. Cancelled, it closes the calls upstream and keeps what came.
 
     Args:
         backends: the servers of each model; closed at the end.

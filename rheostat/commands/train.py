@@ -56,6 +56,8 @@ def collect(
 
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
+    import asyncio
+
     import msgspec
 
     from rheostat.commands.sweep import run_whole
@@ -82,9 +84,11 @@ def collect(
             advance(f"{settled}/{now.total} samples, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
 
         try:
-            collected = collecting.collect_now(
-                queries, samplers, backends, path,
-                concurrency=concurrency, on_progress=report_progress, seed=seed, verifier=grader,
+            collected = asyncio.run(
+                collecting.collect(
+                    queries, samplers, backends, path,
+                    concurrency=concurrency, on_progress=report_progress, seed=seed, verifier=grader,
+                )
             )  # fmt: skip
         except KeyboardInterrupt:
             typer.echo("stopped: what came is stored; the same command goes on from there", err=True)

@@ -12,7 +12,7 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Attempt, Query
 from rheostat.data.tasks import load_tasks
 from rheostat.policies.base import Completion, Generation
-from rheostat.training.collect import collect, collect_now, export, summary
+from rheostat.training.collect import collect, export, summary
 from rheostat.training.samplers import Sampler
 
 TASKS = [Query.of_text(f"What is {i} + 1?", query_id=f"q{i}", kind="number", reference=str(i + 1), dataset="sums") for i in range(6)]
@@ -214,14 +214,15 @@ async def test_samples_that_do_not_reach_the_disk_are_an_error(tmp_path, monkeyp
 def test_a_long_log_is_exported_page_by_page(tmp_path, monkeypatch):
     from rheostat.training import collect as module
 
-    collect_now(TASKS, [COT], {"m": [Scripted()]}, tmp_path / "s.db")
+    asyncio.run(collect(TASKS, [COT], {"m": [Scripted()]}, tmp_path / "s.db"))
     monkeypatch.setattr(module, "EXPORT_PAGE", 7)
     assert export(tmp_path / "s.db", tmp_path / "log.parquet") == 30
 
 
 def test_two_exports_of_equal_samples_are_equal_files(tmp_path):
     for name in ("a", "b"):
-        collect_now(TASKS if name == "a" else TASKS[::-1], [COT, DIRECT], {"m": [Scripted()]}, tmp_path / f"{name}.db")
+        tasks = TASKS if name == "a" else TASKS[::-1]
+        asyncio.run(collect(tasks, [COT, DIRECT], {"m": [Scripted()]}, tmp_path / f"{name}.db"))
         assert export(tmp_path / f"{name}.db", tmp_path / f"{name}.parquet") == 36
     from rheostat.data.samples import read_samples
 
