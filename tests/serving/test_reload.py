@@ -15,10 +15,10 @@ from rheostat.router.fallback import FallbackController
 from rheostat.router.predictor import Boosted
 from rheostat.serving.config import TIERS, BackendConfig, Config, checked
 from rheostat.serving.decider import Decider
+from rheostat.serving.fallback import fallback_actions
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.registry import MlflowSource, _inside
 from rheostat.serving.reload import Cache, FolderSource, Watcher
-from rheostat.serving.server import fallback_actions
 from tests.serving.bundles import DIMENSION, write_bundle
 from tests.serving.conftest import wait_until
 

@@ -19,7 +19,7 @@ from rheostat.policies.scorers.learned import LearnedReward, RewardModel
 from rheostat.router.encoder import load_encoder
 from rheostat.serving.config import parse
 from rheostat.serving.errors import of_error
-from rheostat.serving.server import Sidecar as Process
+from rheostat.serving.sidecar import Sidecar as Process
 from rheostat.serving.tools import open_toolbox
 from tests.serving import bundles, garbage
 from tests.serving.conftest import Sidecar, running, wait_until
