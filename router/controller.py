@@ -90,6 +90,9 @@ class Controller:
         Args:
             ask: that was decided; its `models` are those that may be run on the way.
             decision: for it.
+
+        Raises:
+            InfeasibleError: none of those models is in the bundle.
         """
         several = decision.rule == SEQUENTIAL and decision.action in self._spellings
         if decision.bundle != self.bundle.version or decision.embedding is None or not (several or decision.action in self.bundle.stops):
