@@ -59,15 +59,15 @@ def test_without_mlflow_requests_are_served_and_shipped_later_none_twice(
     assert "none" not in {reply.bundle for reply in replies}
     with TrackingServer(tmp_path / "mlflow", tracking_port) as tracking:
         shipped = _ship_all(store, tracking.uri)
-        assert sum(segment.rows for segment in shipped) == N_QUERIES
+        assert sum(segment.rows for segment in shipped) == 2 * N_QUERIES
         assert ship_once(store, tracking.uri) == []
         assert len(fetch_segments(tracking.uri, tmp_path / "segments")) == len(shipped)
 
 
 def _ship_all(store: Path, uri: str) -> list:
-    """Ship until every answered request has left: the last group commit may still be on its way."""
+    """Ship until every outcome and its reward has left: the last group commit may still be on its way."""
     shipped, deadline = [], time.monotonic() + 60
-    while sum(segment.rows for segment in shipped) < N_QUERIES and time.monotonic() < deadline:
+    while sum(segment.rows for segment in shipped) < 2 * N_QUERIES and time.monotonic() < deadline:
         shipped += ship_once(store, uri)
         time.sleep(0.1)
     return shipped

@@ -142,7 +142,7 @@ async def test_at_the_deadline_the_answer_is_made_from_the_samples_that_came(tmp
 
 
 async def test_beyond_the_bound_requests_are_shed_with_retry_after(tmp_path, slow_engine):
-    with sidecar_over(tmp_path, slow_engine, server="max_in_flight = 1") as sidecar:
+    with sidecar_over(tmp_path, slow_engine, server="max_in_flight = 1\nmax_queued = 0") as sidecar:
         first = asyncio.create_task(post(sidecar))
         await asyncio.to_thread(wait_until, lambda: slow_engine.running)
         status, headers, body = await post(sidecar)
