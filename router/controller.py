@@ -150,7 +150,7 @@ class Controller:
             target=self._default_target if constraints.target_accuracy is None else constraints.target_accuracy,
             weighed=prediction.cost_usd * scarcity,
             seconds_p95=prediction.latency_s * latency_p95,
-            paced=self._budgets.multiplier(ask.tier, self._paths.of(allowed)) if self._is_paced(ask) else None,
+            paced=self._budgets.multiplier(ask.tier, self._paths.of(allowed)) if self._is_paced(ask) and allowed.any() else None,
         )
 
     def _is_paced(self, ask: Ask) -> bool:

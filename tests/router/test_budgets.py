@@ -57,3 +57,10 @@ def test_a_request_with_its_own_target_leaves_the_budget_aside():
     assert controller.decide(Ask(own, tier="paced")).rule == "average"
     assert controller.decide(Ask(Query.of_text("x"), tier="other")).rule == "average"
     assert Action.parse(controller.decide(Ask(Query.of_text("x"), tier="paced")).action) in known_bundle().actions
+
+
+def test_a_forced_action_goes_before_a_budget_even_while_no_model_of_the_bundle_is_up():
+    controller = Controller(known_bundle(), prices={}, encoder=PlainEncoder(), budgets=Budgets({"paced": 1e-6}))
+    forced = Action.parse("other/cot@9")
+    decision = controller.decide(Ask(Query.of_text("x"), tier="paced", forced=forced, models=frozenset({"other"})))
+    assert (decision.action, decision.rule) == (str(forced), "forced")
