@@ -1,6 +1,6 @@
 """Train the pocket process reward model: which steps of a chain of thought are right so far.
 
-    python examples/pocket/train_prm.py --minutes 10 --out policies/weights/pocket-prm
+    python examples/pocket/train_prm.py --minutes 60 --out policies/weights/pocket-prm
 
 It starts from a finished pocket model and learns from two kinds of attempts at problems of the `train` split: worked
 solutions with something spoiled, and what the pocket models themselves write at temperature 0.8. The labels are exact,
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
 from sklearn.metrics import roc_auc_score
-from train import relative_rate
+from train import SIZES, Optimizers, relative_rate
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from rheostat.data.answers import extract, same
@@ -43,6 +43,7 @@ class Marked(NamedTuple):
     question: str
     steps: tuple[str, ...]
     right: tuple[bool, ...]
+    work: tuple[str, ...]
 
 
 def mark(problem: Problem, steps: Sequence[str]) -> Marked:
@@ -51,7 +52,7 @@ def mark(problem: Problem, steps: Sequence[str]) -> Marked:
     right = [tuple(steps[: i + 1]) == work[: i + 1] for i in range(len(steps))]
     if right:
         right[-1] = same(extract(steps[-1], problem.kind) or "", problem.answer, problem.kind)
-    return Marked(problem.question, tuple(steps), tuple(right))
+    return Marked(problem.question, tuple(steps), tuple(right), work)
 
 
 def spoiled(problem: Problem, rng: random.Random) -> Marked:
@@ -105,17 +106,51 @@ def examples(attempts: list[Marked], seed: int) -> Iterator[Marked]:
             yield rng.choice(attempts)
 
 
-def batch_of(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Marked], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(rows, length) token ids and labels, which are set at the marks behind the steps only."""
-    texts = [POCKET_FORMAT.render(row.question, row.steps) for row in rows]
-    ids = tokenizer(
-        texts, add_special_tokens=False, return_tensors="pt", padding=True, padding_side="right", truncation=True, max_length=width
-    )["input_ids"]
-    labels = torch.full_like(ids, IGNORED)
+class Batch(NamedTuple):
+    """(rows, length) token ids, labels of the steps at the marks behind them, and labels of all tokens of the attempts."""
+
+    ids: torch.Tensor
+    steps: torch.Tensor
+    tokens: torch.Tensor
+
+
+def batch_of(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Marked], width: int) -> Batch:
+    """A batch with exact labels; a token is right as long as the text is that of the right work.
+
+    Steps are few, and what is wrong with one is a digit: learning from every token is what makes a short training enough.
+    """
+    ids = _tokens(tokenizer, rows, [row.steps for row in rows], width)
+    expected = _tokens(tokenizer, rows, [row.work for row in rows], width)
+    begins = torch.tensor([len(tokenizer(POCKET_FORMAT.render(row.question, ()), add_special_tokens=False)["input_ids"]) for row in rows])
+    length = min(ids.shape[1], expected.shape[1])
+    same_text = torch.zeros_like(ids)
+    same_text[:, :length] = (ids[:, :length] == expected[:, :length]).long().cumprod(1)
+    inside = (torch.arange(ids.shape[1]) >= begins[:, None]) & (ids != tokenizer.pad_token_id)
+    steps = torch.full_like(ids, IGNORED)
     for i, row in enumerate(rows):
         places = (ids[i] == tokenizer.eos_token_id).nonzero()[:, 0]
-        labels[i, places] = torch.tensor(row.right[: len(places)], dtype=torch.long)
-    return ids, labels
+        steps[i, places] = torch.tensor(row.right[: len(places)], dtype=torch.long)
+    tokens = torch.where(inside & (steps == IGNORED), same_text, IGNORED)
+    return Batch(ids, steps, tokens)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Marked], steps: Sequence[Sequence[str]], width: int) -> torch.Tensor:
+    texts = [POCKET_FORMAT.render(row.question, shown) for row, shown in zip(rows, steps, strict=True)]
+    return tokenizer(
+        texts, add_special_tokens=False, return_tensors="pt", padding=True, padding_side="right", truncation=True, max_length=width
+    )["input_ids"]
+
+
+def backward(model: LlamaForTokenClassification, batch: Batch) -> float:
+    """Gradients of one batch, clipped; returns the loss of the steps in nats."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(batch.ids).logits.flatten(0, 1)
+    of_steps, of_tokens = (
+        torch.nn.functional.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED) for labels in (batch.steps, batch.tokens)
+    )
+    (of_steps + of_tokens).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    return of_steps.item()
 
 
 def make_model(start: str) -> LlamaForTokenClassification:
@@ -130,7 +165,7 @@ def step_auc(model: LlamaForTokenClassification, tokenizer: PreTrainedTokenizerF
     """Area under the curve over all steps, and over the last ones, which say the answer."""
     scores, labels, last = [], [], []
     for start in range(0, len(attempts), 64):
-        ids, wanted = batch_of(tokenizer, attempts[start : start + 64], width=512)
+        ids, wanted, _ = batch_of(tokenizer, attempts[start : start + 64], width=512)
         with torch.inference_mode():
             p_right = model(ids).logits.softmax(-1)[..., 1]
         for row, row_labels in zip(p_right, wanted, strict=True):
@@ -154,23 +189,18 @@ def train(args: argparse.Namespace) -> None:
     tokenizer, model = AutoTokenizer.from_pretrained(args.start), make_model(args.start)
     attempts = [attempt for folder in args.writer for attempt in written(folder, "train", args.attempts, args.seed + 1)]
     source = examples(attempts, args.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    optimizers = Optimizers(model, SIZES["pocket"])
     total_s, began, step = args.minutes * 60, time.process_time(), 0
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn()) as bar:
         task = bar.add_task("pocket-prm", total=total_s, text="")
         while (spent := time.process_time() - began) < total_s:
-            ids, labels = batch_of(tokenizer, list(itertools.islice(source, args.rows)), args.width)
-            loss = torch.nn.functional.cross_entropy(model(ids).logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.param_groups[0]["lr"] = args.rate * relative_rate(spent / total_s)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            loss = backward(model, batch_of(tokenizer, list(itertools.islice(source, args.rows)), args.width))
+            optimizers.step(args.rate * relative_rate(spent / total_s))
             step += 1
             if step % 50 == 0:
-                bar.update(task, completed=spent, text=f"step {step} loss {loss.item():.4f}")
+                bar.update(task, completed=spent, text=f"step {step} loss {loss:.4f}")
                 if args.log:
-                    print(json.dumps({"step": step, "loss": round(loss.item(), 4), "s": round(spent)}), flush=True)
+                    print(json.dumps({"step": step, "loss": round(loss, 4), "s": round(spent)}), flush=True)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out)
@@ -194,9 +224,9 @@ def main() -> None:
     parser.add_argument("--writer", action="append", help="folder of a model whose attempts to learn from; repeat")
     parser.add_argument("--attempts", type=int, default=4096, help="attempts of each writer")
     parser.add_argument("--judged", type=int, default=768, help="held-out problems in the evaluation")
-    parser.add_argument("--minutes", type=float, default=10.0, help="processor time of the training; the schedule is laid over it")
+    parser.add_argument("--minutes", type=float, default=60.0, help="processor time of the training; the schedule is laid over it")
     parser.add_argument("--out", required=True, help="folder for the finished model")
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=0.4, help="learning rate relative to the pocket model's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=int, default=32, help="attempts in a batch")
