@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,12 +32,13 @@ from rheostat.training.backtest import QUERIES_PER_PRICE, BacktestReport, backte
 from rheostat.training.backtest_stopping import StopReport, backtest_stopping
 from rheostat.training.baselines import Costed
 from rheostat.training.embeddings import embed
-from rheostat.training.guarantee_check import Check, check_guarantee
+from rheostat.training.guarantee_check import Check, Pool, Promise, check_pools, fit_pools
 from rheostat.training.logged import Logged, check_priced, read_logged, read_prices
 from rheostat.training.results_page import TableResult, replaced, section
 from rheostat.training.sampled_items import read_items
 
 SAMPLES = 16
+DELTA, SPLITS = 0.1, 200  # of the promises
 BELOW_BEST = (0.1, 0.05, 0.02)  # targets when none are set: so far below the best fixed action
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ class Bench:
             backtests=[each.report for each in timed],
             cpu_s=[each.cpu_s for each in timed],
             on_shuffled=self._kept("shuffled", Timed, partial(self._timed, _shuffled(logged), prices, 0)).report.verdict,
-            promises=[self._kept(f"promise-{target:g}", Check, partial(self._promise, logged, prices, target)) for target in targets],
+            promises=self._promises(logged, prices, targets),
         )
 
     def _timed(self, logged: Logged, prices: dict[str, Price] | None, seed: int) -> Timed:
@@ -114,9 +115,17 @@ class Bench:
             report = backtest(logged, embeddings, prices=prices, seed=seed, on_progress=advance)
             return Timed(report=report, cpu_s=time.process_time() - start)
 
-    def _promise(self, logged: Logged, prices: dict[str, Price] | None, target: float) -> Check:
-        with progress(f"{self.name}, promise {target:g}") as advance:
-            return check_guarantee(logged.table, self._encoder("static"), target=target, prices=prices, on_progress=advance)
+    def _promises(self, logged: Logged, prices: dict[str, Price] | None, targets: Sequence[float]) -> list[Check]:
+        @cache
+        def pools() -> list[Pool]:
+            """The same for every target, and not wanted where all promises are kept already."""
+            with progress(f"{self.name}, promises") as advance:
+                return fit_pools(logged.table, self._encoder("static"), prices=prices or {}, on_progress=advance)
+
+        def check(target: float) -> Check:
+            return check_pools(pools(), Promise(target, DELTA, SPLITS, seed=0), n=len(logged.table))
+
+        return [self._kept(f"promise-{target:g}", Check, partial(check, target)) for target in targets]
 
     def _stopping(self) -> StopReport:
         items = read_items(self.path, SAMPLES)
