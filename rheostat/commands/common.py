@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
+    from rheostat.training.collect import Progress
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file; - prints it instead of the table.")]
@@ -75,6 +76,27 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
             bar.update(task, completed=min(share, 1.0), step=step[:60])
 
         yield advance
+
+
+@contextlib.contextmanager
+def resumable(title: str, unit: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar for work that a store remembers; call it with how far it is. An interrupt says that nothing is lost.
+
+    Raises:
+        typer.Exit: it was interrupted.
+    """
+    with progress(title) as advance:
+
+        def tell(now: Progress) -> None:
+            left = "?" if now.left_s is None else f"{now.left_s:.0f}"
+            settled = now.done + now.failed
+            advance(f"{settled}/{now.total} {unit}, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
+
+        try:
+            yield tell
+        except KeyboardInterrupt:
+            typer.echo("stopped: what came is stored; the same command goes on from there", err=True)
+            raise typer.Exit(130) from None
 
 
 def track(context: typer.Context, uri: str | None, report: object, *inputs: Path) -> None:

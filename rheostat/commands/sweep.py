@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, load_config, progress, show, with_backends
+from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, load_config, resumable, show, with_backends
 
 if TYPE_CHECKING:
     from rheostat.data.schema import Action, Query
     from rheostat.data.verifiers import Verifier
     from rheostat.serving.config import Config
     from rheostat.training.axes import Ladder
-    from rheostat.training.collect import Progress
     from rheostat.training.evaluate import Interval
     from rheostat.training.sweep import Course, OnProgress, Swept
     from rheostat.training.sweep_report import AxisReport, SweepReport
@@ -116,18 +115,8 @@ def run_course(
     compares = any(query.kind == "text" for query in course.tasks)
     config = equipped_for(course.actions, config, state, compares=compares, memory=memory, encoder=encoder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with progress("sweeping") as advance:
-
-        def tell(now: Progress) -> None:
-            settled = now.done + now.failed
-            left = "?" if now.left_s is None else f"{now.left_s:.0f}"
-            advance(f"{settled}/{now.total} runs, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
-
-        try:
-            return asyncio.run(_run(course, config, path, concurrency, tell))
-        except KeyboardInterrupt:
-            typer.echo("stopped: what came is stored; the same command goes on from there", err=True)
-            raise typer.Exit(130) from None
+    with resumable("sweeping", "runs") as tell:
+        return asyncio.run(_run(course, config, path, concurrency, tell))
 
 
 async def _run(course: Course, config: Config, path: Path, concurrency: int, tell: OnProgress) -> Swept:

@@ -17,6 +17,7 @@ from rheostat.commands.common import (
     TrackingUri,
     load_config,
     progress,
+    resumable,
     show,
     tracking_uri,
     with_backends,
@@ -76,23 +77,10 @@ def collect(
     samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
     path = store or state / "samples.db"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with progress("collecting") as advance:
-
-        def report_progress(now: collecting.Progress) -> None:
-            left = "?" if now.left_s is None else f"{now.left_s:.0f}"
-            settled = now.done + now.failed
-            advance(f"{settled}/{now.total} samples, {now.tokens_per_s:.0f} tokens/s, {left} s left", settled / max(now.total, 1))
-
-        try:
-            collected = asyncio.run(
-                collecting.collect(
-                    queries, samplers, backends, path,
-                    concurrency=concurrency, on_progress=report_progress, seed=seed, verifier=grader,
-                )
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            typer.echo("stopped: what came is stored; the same command goes on from there", err=True)
-            raise typer.Exit(130) from None
+    with resumable("collecting", "samples") as tell:
+        collected = asyncio.run(
+            collecting.collect(queries, samplers, backends, path, concurrency=concurrency, on_progress=tell, seed=seed, verifier=grader)
+        )
     rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
     rows += [["exported", f"{collecting.export(path, export)} rows to {export}"]] if export else []
     whole = run_whole(action, queries, loaded, state, path, verifier=grader, seed=seed) if action else {}
