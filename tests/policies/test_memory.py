@@ -46,7 +46,7 @@ def test_vectors_are_not_made_again_with_the_same_encoder(tmp_path):
     def never(texts):
         raise AssertionError("no text to embed")
 
-    TaskMemory.load(tmp_path, never, encoder_id="letters")
+    assert TaskMemory.load(tmp_path, never, encoder_id="letters").examples == memory().examples
 
 
 def test_what_is_no_memory_says_so(tmp_path):

@@ -68,3 +68,5 @@ def test_examples_are_missing_without_a_task_memory() -> None:
 
 def test_the_verifier_is_there_where_queries_bring_it() -> None:
     check_needs(action("best_of_n(n=4,by=verifier)"), Toolbox(), ["a"], references=True)
+    with pytest.raises(ActionError, match="verifier"):
+        check_needs(action("best_of_n(n=4,by=verifier)"), Toolbox(), ["a"])
