@@ -89,10 +89,7 @@ class VllmBackend:
         try:
             return await self._generate(sent, book)
         except UpstreamError as error:
-            is_too_long = error.status == BAD_REQUEST and any(words in str(error) for words in TOO_LONG)
-            shorter = await self._templates.refitted(sent, model) if is_too_long else sent
-            if shorter.max_tokens >= sent.max_tokens:
-                raise
+            shorter = await self._shorter(sent, model, error)
         return await self._generate(shorter, book)
 
     async def _generate(self, request: GenerateRequest, book: Booking) -> Generation:
@@ -111,16 +108,48 @@ class VllmBackend:
     async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
         """The bytes of one call as they come, to be passed on verbatim; closing the iterator cancels the call.
 
-        `reply`, when given, is fed alongside, so that the caller can read the text and its tokens afterwards.
+        A cap that is too long for the engine's context is cut to what fits. `reply`, when given, is fed alongside, so
+        that the caller can read the text and its tokens afterwards.
 
         Raises:
             UpstreamError: the backend refused, failed or fell silent; before the first byte another may be tried.
         """
+        model = self.model or request.model
+        sent = await self._templates.fitted(request, model)
+        begun = False
+        try:
+            async with aclosing(self._passed_on(sent, book, reply)) as chunks:
+                async for chunk in chunks:
+                    begun = True
+                    yield chunk
+            return
+        except UpstreamError as error:
+            if begun:
+                raise
+            shorter = await self._shorter(sent, model, error)
+        async with aclosing(self._passed_on(shorter, book, reply)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _passed_on(self, request: GenerateRequest, book: Booking, reply: Feeding | None) -> AsyncGenerator[bytes, None]:
+        """The bytes of one call, which `reply` is fed as well."""
         async with aclosing(self._bytes(request, book, Reply(request, self.name))) as chunks:
             async for chunk in chunks:
                 if reply is not None:
                     reply.feed(chunk)
                 yield chunk
+
+    async def _shorter(self, sent: GenerateRequest, model: str, error: UpstreamError) -> GenerateRequest:
+        """The request as it fits, where the engine refused it as too long.
+
+        Raises:
+            UpstreamError: `error`, where it is another one or nothing shorter is possible.
+        """
+        is_too_long = error.status == BAD_REQUEST and any(words in str(error) for words in TOO_LONG)
+        shorter = await self._templates.refitted(sent, model) if is_too_long else sent
+        if shorter.max_tokens >= sent.max_tokens:
+            raise error
+        return shorter
 
     async def models(self) -> list[str]:
         """The names the server serves models under.

@@ -403,6 +403,19 @@ async def test_a_cap_beyond_the_engines_context_is_cut_to_what_fits_from_then_on
     assert meter.ledger.generated == server.generated_tokens
 
 
+async def test_the_cap_of_a_stream_is_cut_to_the_engines_context_too():
+    async with serving(context_tokens=100) as (server, backend):
+        meter = Meter(9999)
+        for _ in range(2):
+            reply = Reply(request(), "b")
+            data = b"".join([chunk async for chunk in backend.stream(request(), meter, reply=reply)])
+            assert data.endswith(b"data: [DONE]\n\n")
+            assert reply.completions[0].completion_tokens > 0
+    assert [body["max_tokens"] for body in server.bodies] == [200, 71, 71]
+    assert [attempt.status for attempt in meter.attempts] == ["failed", "ok", "ok"]
+    assert meter.ledger.generated == server.generated_tokens
+
+
 async def test_calls_refused_together_are_all_cut():
     async with serving(context_tokens=100) as (_, backend):
         meter = Meter(9999)
