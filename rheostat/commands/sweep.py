@@ -159,10 +159,10 @@ def _ladders(axes: Sequence[str], models: Sequence[str], by: str) -> list[Ladder
 
 
 def _spelled(actions: Sequence[str], models: Sequence[str], tokens: int) -> list[Action]:
-    """The actions, those without a model once for each."""
+    """The actions, those without a model once for each model, the others once."""
     from rheostat.commands.ask import complete
 
-    return [complete(spelling, (model,), tokens) for spelling in actions for model in models]
+    return list(dict.fromkeys(complete(spelling, (model,), tokens) for spelling in actions for model in models))
 
 
 def _some(actions: list[Action]) -> list[Action]:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rheostat.cli import app
+from rheostat.commands.sweep import _spelled
 from tests.rheostat.test_ask import fake_engine
 
 
@@ -75,3 +76,19 @@ def test_collect_runs_strategies_whole_into_its_store(swept):
     again = sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", "--json", "-", command="collect")
     assert json.loads(again.stdout)["actions"]["there_before"] == 6
     assert (folder / "samples.db").exists()
+
+
+def test_an_action_that_names_its_model_is_run_once_whatever_models_there_are():
+    models = ("pocket", "pocket-large")
+    assert list(map(str, _spelled(["pocket/cot@256"], models, 64))) == ["pocket/cot@256"]
+    assert list(map(str, _spelled(["cot"], models, 64))) == ["pocket/cot@64", "pocket-large/cot@64"]
+
+
+def test_collect_wants_the_key_that_its_backend_names_before_it_asks(swept):
+    sweep, server, folder = swept
+    config = folder / "rheostat.toml"
+    config.write_text(config.read_text() + 'api_key_env = "RHEOSTAT_TEST_KEY"\n')
+    refused = CliRunner().invoke(app, ["collect", "--config", str(config), "--state", str(folder), "--n", "2"])
+
+    assert "RHEOSTAT_TEST_KEY" in str(refused.exception)
+    assert server.generated_tokens == 0
