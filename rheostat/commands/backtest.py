@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
     from rheostat.training.backtest import BacktestReport
@@ -42,7 +43,7 @@ def backtest(
         priced = None if prices is None else read_prices(prices, table.stem)
         if priced is not None:
             check_priced(logged.table, priced)
-        texts = load_encoder(encoder, cache_folder=state / "encoders")
+        texts = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         embeddings = embed(texts, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
         report = run(logged, embeddings, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
     _show(report, json)

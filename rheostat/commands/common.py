@@ -141,6 +141,18 @@ def load_config(path: Path, state: Path) -> Config:
     )
 
 
+def require_logs(logs: Sequence[Path]) -> None:
+    """Refuse logs that are not there.
+
+    Raises:
+        DatasetError: one is not.
+    """
+    from rheostat.data.errors import DatasetError
+
+    if missing := [path for path in logs if not path.exists()]:
+        raise DatasetError(f"no log at {missing[0]}: rheostat collect --export {missing[0]} makes one")
+
+
 def with_backends(config: Config, given: Sequence[str] | None) -> Config:
     """The configuration with the backends that `--backend MODEL=URL` names instead of its own, if any.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
     from rheostat.data.ledger import Price
@@ -63,7 +64,7 @@ def guarantee(
     with progress("guarantee") as advance:
         advance("read", 0.0)
         full = arms(chosen(read_samples(table), models=model or (), strategies=strategy or ())).table
-        weights = load_encoder(encoder, cache_folder=state / "encoders")
+        weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         check = check_guarantee(
             full, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), segments=SEGMENTS[segment](full),
             seed=seed, on_progress=advance,
@@ -148,7 +149,7 @@ def backtest_stopping(
 
     with progress("backtest-stopping") as advance:
         items = read_items(table, k)
-        weights = load_encoder(encoder, cache_folder=state / "encoders") if None not in items.texts else None
+        weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER) if None not in items.texts else None
         report = run(items, k=k, encoder=weights, seed=seed, on_progress=advance)
     reference = report.reference
     rows = []

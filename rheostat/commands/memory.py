@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rheostat.commands.common import STATE, Json, Seed, State, progress, show
+from rheostat.equipment import ENCODERS_FOLDER, MEMORY_FOLDER
 
 
 def memory(
@@ -27,12 +28,12 @@ def memory(
     from rheostat.router.encoder import load_encoder
     from rheostat.training.memory import solved_examples
 
-    folder = out or state / "memory"
+    folder = out or state / MEMORY_FOLDER
     with progress("memory") as advance:
         advance("solve", 0.0)
         examples = solved_examples(source, n=n, seed=seed)
         advance("load the encoder", 0.2)
-        weights = load_encoder(encoder, cache_folder=state / "encoders")
+        weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         advance("embed", 0.6)
         TaskMemory(examples, weights.encode, encoder_id=weights.encoder_id).save(folder)
     value = {"folder": str(folder), "examples": len(examples), "encoder_id": weights.encoder_id, "first": examples[0].question}

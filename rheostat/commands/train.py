@@ -17,6 +17,7 @@ from rheostat.commands.common import (
     TrackingUri,
     load_config,
     progress,
+    require_logs,
     resumable,
     show,
     tracking_uri,
@@ -58,12 +59,14 @@ def collect(
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
     import asyncio
+    import os
 
     import msgspec
 
     from rheostat.commands.sweep import run_whole
     from rheostat.data.tasks import load_tasks
     from rheostat.data.verifiers import verifier as verifier_named
+    from rheostat.serving.config import secret
     from rheostat.training import collect as collecting
     from rheostat.training.bulk import BulkBackend
     from rheostat.training.samplers import Sampler
@@ -73,7 +76,8 @@ def collect(
     grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
     backends: dict[str, list[BulkBackend]] = {}
     for each in loaded.backend:
-        backends.setdefault(each.model, []).append(BulkBackend(each.url, each.url, model=each.served_model or each.model))
+        key = secret(each.api_key_env, os.environ)
+        backends.setdefault(each.model, []).append(BulkBackend(each.url, each.url, model=each.served_model or each.model, api_key=key))
     samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
     path = store or state / "samples.db"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,13 +113,11 @@ def train(
 
     Example: rheostat train log.parquet --encoder static
     """
-    from rheostat.data.errors import DatasetError
     from rheostat.training.fetch import fetch_segments
     from rheostat.training.pipeline import train_router
     from rheostat.training.registry import Registry
 
-    if missing := [path for path in logs if not path.exists()]:
-        raise DatasetError(f"no log at {missing[0]}: rheostat collect --export {missing[0]} makes one")
+    require_logs(logs)
     loaded = load_config(config, state)
     uri = tracking_uri(tracking, loaded, state)
     with progress("training") as advance:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Seed, State, progress, show
+from rheostat.commands.common import STATE, Json, Seed, State, progress, require_logs, show
+from rheostat.equipment import ENCODERS_FOLDER, LEARNED_FOLDER
 
 if TYPE_CHECKING:
     from rheostat.training.evaluate import Interval
@@ -27,15 +28,13 @@ def train_verifier(
 
     Example: rheostat train-verifier log.parquet --n 8
     """
-    from rheostat.data.errors import DatasetError
     from rheostat.router.encoder import load_encoder
     from rheostat.training.orm import train_reward
 
-    if missing := [path for path in logs if not path.exists()]:
-        raise DatasetError(f"no log at {missing[0]}: rheostat collect --export {missing[0]} makes one")
-    folder = out or state / "verifier"
+    require_logs(logs)
+    folder = out or state / LEARNED_FOLDER
     with progress("train-verifier") as advance:
-        weights = load_encoder(encoder, cache_folder=state / "encoders")
+        weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         made = train_reward(logs, folder, weights, n=n, models=model or (), seed=seed, on_progress=advance)
     rows = [
         [f"tells right from wrong: {name}", f"AUC {t.auc:.3f}", f"Brier {t.brier:.4f}, ECE {t.ece:.3f}"] for name, t in made.scores.items()
