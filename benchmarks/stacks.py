@@ -17,6 +17,8 @@ from typing import Any
 
 import aiohttp
 
+from rheostat.policies.scrape import sum_metrics
+
 START_S = 120.0
 QUESTION = [{"role": "user", "content": "What is 2 plus 3?"}]
 
@@ -80,8 +82,7 @@ class Engine(Process):
     @property
     def generated(self) -> int:
         """Tokens it generated, by its own count."""
-        lines = get(f"{self.url}/metrics").decode().splitlines()
-        return int(sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:generation_tokens_total{")))
+        return int(sum_metrics(get(f"{self.url}/metrics").decode()).get("generation_tokens_total", 0.0))
 
 
 class Sidecar(Process):

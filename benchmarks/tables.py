@@ -215,7 +215,8 @@ def _spelled(options: argparse.Namespace) -> str:
     """The command without what differs from machine to machine."""
     files = {name: getattr(options, name) for name in ("prices", "settings")}
     named = [f"--{name} {file.name if file.is_absolute() else file}" for name, file in files.items() if file is not None]
-    return " ".join(["python benchmarks/tables.py LOGS", *named])
+    only = ["--only", *options.only] if options.only else []
+    return " ".join(["python benchmarks/tables.py LOGS", *named, *only])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rheostat.data.schema import Query
 from rheostat.live import Reply, ask_all
 from rheostat.policies.engine import Engines, EngineState
 from rheostat.policies.processes import Kept, Process, free_port, spawn, tail
+from rheostat.policies.scrape import sum_metrics
 from rheostat.training.pipeline import Trained, train_router
 from rheostat.training.promote import Verdict, promote
 from rheostat.training.registry import Registry
@@ -272,13 +273,6 @@ def held_out_tasks(test_table: Path, log: Path, n: int, seed: int) -> list[Query
     ]
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95% interval of a proportion. Source: Wilson, 1927."""
-    z = 1.96
-    centre, spread = (successes + z * z / 2) / (n + z * z), z / (n + z * z) * ((successes * (n - successes) / n + z * z / 4) ** 0.5)
-    return max(centre - spread, 0.0), min(centre + spread, 1.0)
-
-
 def _fixed_rows(trained: Trained) -> list[Row]:
     from rheostat.training.outcomes import OutcomeTable
 
@@ -299,10 +293,12 @@ def _fixed_row(point: Point, n: int, seconds: float) -> Row:
 
 
 def _live_row(target: float, replies: Sequence[Reply]) -> Row:
-    n, right = len(replies), sum(reply.correct for reply in replies)
-    low, high = wilson(right, n)
+    from rheostat.training.sweep_report import wilson
+
+    n = len(replies)
+    share = wilson(sum(reply.correct for reply in replies), n)
     return Row(
-        policy=f"rheostat live, target {target:.3f}", n=n, accuracy=right / n, low=low, high=high,
+        policy=f"rheostat live, target {target:.3f}", n=n, accuracy=share.value, low=share.low, high=share.high,
         tokens=sum(r.tokens for r in replies) / n, calls=sum(r.calls for r in replies) / n, seconds=sum(r.seconds for r in replies) / n,
     )  # fmt: skip
 
@@ -320,8 +316,7 @@ def generated_tokens(urls: Iterable[str]) -> int:
 
 def _counter(url: str) -> int:
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:  # noqa: S310 - our own loopback URL
-        lines = answer.read().decode().splitlines()
-    return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:generation_tokens_total")))
+        return int(sum_metrics(answer.read().decode()).get("generation_tokens_total", 0.0))
 
 
 def wait_ready(url: str, process: Process, log: Path) -> None:

@@ -66,8 +66,9 @@ def section(results: Sequence[TableResult], command: str) -> str:
 
 
 def replaced(page: str, new: str) -> str:
-    """A page with its section under `HEADING` replaced, or with the section at its end where it had none."""
-    found = re.search(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    """A page with the section of the same heading replaced, or with the section at its end where it had none."""
+    heading = new.partition("\n")[0]
+    found = re.search(rf"^{re.escape(heading)}$.*?(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
     if found is None:
         return f"{page.rstrip()}\n\n{new}" if page.strip() else new
     rest = page[found.end() :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
@@ -68,15 +67,6 @@ def section(results: Results) -> str:
     shown = [*head, *lines(results, MEASURES if results.is_quiet else OWN)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in shown)
     return f"{HEADING}\n\nWritten by `{results.command}`.\n\n{_reading(results)}\n\n{table}\n"
-
-
-def replaced(page: str, new: str) -> str:
-    """A page with its section under `HEADING` replaced, or with the section at its end where it had none."""
-    found = re.search(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
-    if found is None:
-        return f"{page.rstrip()}\n\n{new}"
-    rest = page[found.end() :]
-    return page[: found.start()] + new + (f"\n{rest}" if rest else "")
 
 
 def _cell(value: float | None) -> str:

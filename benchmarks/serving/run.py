@@ -31,6 +31,7 @@ from benchmarks.serving import gateways, page
 from benchmarks.serving.gateways import ACTIONS, DIRECT, PASS_THROUGH, RIVALS, Gateway, Place, routed
 from benchmarks.serving.measure import Bench, Row
 from benchmarks.stacks import Process
+from rheostat.training.results_page import replaced
 
 PACKAGES = {"vllm-router": "vllm-router", "litellm": "litellm[proxy]"}
 WIDTH = 140  # of the table, also where the terminal is narrower: folded numbers cannot be read
@@ -58,7 +59,7 @@ def main(
         place = Place(Path(folder), upstream=0, prefix=_prefix(cores), programs=programs, bundles=bundles)
         rows = uvloop.run(measure(place, chosen, rounds=rounds, seconds=seconds))
     results = page.Results(
-        command=" ".join(["python benchmarks/serving/run.py --install FOLDER", *(f"--encoder {name}" for name in encoders)]),
+        command=_spelled(encoders, rounds=rounds, seconds=seconds, installs=install is not None, rivals=rivals),
         cores=os.cpu_count() or 1,
         pinned=cores,
         rounds=rounds,
@@ -70,8 +71,15 @@ def main(
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     if docs is not None:
-        docs.write_text(page.replaced(docs.read_text(encoding="utf-8"), page.section(results)), encoding="utf-8")
+        docs.write_text(replaced(docs.read_text(encoding="utf-8"), page.section(results)), encoding="utf-8")
     Console(width=max(WIDTH, Console().width)).print(table(results))
+
+
+def _spelled(encoders: Sequence[str], *, rounds: int, seconds: float, installs: bool, rivals: bool) -> str:
+    """The command without what differs from machine to machine."""
+    parts = [f"--rounds {rounds} --seconds {seconds:g}", *(["--install FOLDER"] if installs else []), *([] if rivals else ["--no-rivals"])]
+    parts += [f"--encoder {name}" for name in encoders]
+    return " ".join(["python benchmarks/serving/run.py", *parts, "--docs docs/results.md"])
 
 
 async def measure(place: Place, chosen: Sequence[Gateway], *, rounds: int, seconds: float) -> list[Row]:

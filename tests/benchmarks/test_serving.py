@@ -16,6 +16,7 @@ from benchmarks.serving.load import closed_loop, open_loop, request, streams
 from benchmarks.serving.measure import CLIENTS, STREAMS, Row
 from benchmarks.serving.run import installed, measure
 from benchmarks.serving.upstream import ANSWER, CHUNKS, Upstream, whole
+from rheostat.training.results_page import replaced
 
 TINY_S = 0.05
 
@@ -140,12 +141,12 @@ def test_the_page_of_a_busy_machine_has_no_latencies():
 
 def test_writing_the_section_again_changes_nothing_and_leaves_the_neighbours():
     new = page.section(results(Row(name="fast")))
-    once = page.replaced("# Results\n\n## Logged tables\n\nold\n\n## Serving\n\nold\n\n## Last\n\nend\n", new)
-    assert page.replaced(once, new) == once
+    once = replaced("# Results\n\n## Logged tables\n\nold\n\n## Serving\n\nold\n\n## Last\n\nend\n", new)
+    assert replaced(once, new) == once
     assert once.count("## Serving") == 1
     assert once.startswith("# Results\n\n## Logged tables\n\nold\n\n")
     assert once.endswith("## Last\n\nend\n")
-    assert page.replaced("# Results\n", new) == f"# Results\n\n{new}"
+    assert replaced("# Results\n", new) == f"# Results\n\n{new}"
 
 
 def test_what_is_installed_is_not_installed_again(tmp_path):
