@@ -51,8 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, default=Path(".rheostat/demo"), help="state folder with a training in it")
     parser.add_argument("--out", type=Path, default=Path("docs/frontier.png"))
+    parser.add_argument("--training", type=Path, help="folder of a training; the newest one of --state when left out")
     options = parser.parse_args()
-    folder = latest_training(options.state)
+    folder = options.training or latest_training(options.state)
     if folder is None:
         raise DatasetError(f"no training in {options.state}: run make demo first")
     draw(msgspec.json.decode((folder / EVALUATION_FILE).read_bytes(), type=Evaluation), options.out)
