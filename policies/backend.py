@@ -23,14 +23,11 @@ from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
 from rheostat.policies.templates import Templates
-from rheostat.policies.transport import NotSentError, TransportErrors, refusal
+from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentError, TransportErrors, refusal
 
 ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
 EVENT_STREAM = "text/event-stream"
-MAX_ERROR_BYTES = 4096
-# Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
-KEEPALIVE_S = 2.0
 BAD_REQUEST = 400
 TOO_LONG = ("max_model_len", "context length")  # what vLLM says of a prompt and a cap that do not fit together
 

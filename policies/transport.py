@@ -10,6 +10,9 @@ import msgspec
 
 from rheostat.data.errors import UpstreamError
 
+# Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
+KEEPALIVE_S = 2.0
+MAX_ERROR_BYTES = 4096
 RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

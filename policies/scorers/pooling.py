@@ -16,9 +16,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking
-from rheostat.policies.transport import NotSentError, TransportErrors, refusal
-
-MAX_ERROR_BYTES = 4096
+from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentError, TransportErrors, refusal
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -149,7 +147,7 @@ class PoolingClient:
     def _client(self) -> aiohttp.ClientSession:
         """The session, made where a loop runs."""
         if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit=self._max_connections)
+            connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
         return self._session
 
