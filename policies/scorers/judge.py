@@ -7,16 +7,15 @@ Sources: Zheng et al. 2023 (pairwise judging, its bias for a position); Saunders
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from rheostat.data.errors import BudgetError, UpstreamError
 from rheostat.data.schema import Query
 from rheostat.policies.base import Call, Candidate, GenerateRequest
+from rheostat.policies.together import Failed, together
 
 YES_NO = """\
 Question:
@@ -105,7 +104,11 @@ class PairwiseJudge:
             UpstreamError: the model failed.
         """
         asked = [(first, second), (second, first)]
-        forth, back = await asyncio.gather(*(self._asked(query, a, b, call) for a, b in asked))
+        forth, back = await together(self._asked(query, a, b, call) for a, b in asked)
+        if isinstance(forth, Failed):
+            raise forth
+        if isinstance(back, Failed):
+            raise back
         return None if forth is None or back is None else (forth + 1.0 - back) / 2
 
     async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
@@ -124,19 +127,13 @@ class PairwiseJudge:
 
     async def _tournament(self, query: Query, players: Sequence[Candidate], call: Call) -> list[float | None]:
         pairs = list(itertools.combinations(range(len(players)), 2))
-        results = await asyncio.gather(*(self._or_abstain(query, players[i], players[j], call) for i, j in pairs))
+        results = await together(self.compare(query, players[i], players[j], call) for i, j in pairs)
         won, played = [0.0] * len(players), [0] * len(players)
         for (i, j), result in zip(pairs, results, strict=True):
-            if result is not None:
+            if result is not None and not isinstance(result, Failed):
                 won[i], won[j] = won[i] + result, won[j] + 1.0 - result
                 played[i], played[j] = played[i] + 1, played[j] + 1
         return [(w + 0.5) / (n + 1) if n else None for w, n in zip(won, played, strict=True)]
-
-    async def _or_abstain(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
-        try:
-            return await self.compare(query, first, second, call)
-        except (BudgetError, UpstreamError):
-            return None
 
     async def _asked(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
         asked = PAIRWISE.format(question=query.text, first=first.text, second=second.text)

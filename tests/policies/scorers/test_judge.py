@@ -88,6 +88,23 @@ async def test_a_comparison_that_does_not_fit_is_an_abstention(reply: str) -> No
     assert await PairwiseJudge("wise").compare(make.question(), candidate("7"), candidate("8"), Says(reply)) is None
 
 
+async def test_a_comparison_that_fails_is_an_error_once_the_swapped_one_is_over() -> None:
+    over = []
+
+    class OneFails(Says):
+        async def __call__(self, request, kind="completion") -> Generation:
+            if self.asked:
+                await asyncio.sleep(0)
+                over.append(await super().__call__(request, kind))
+                return over[0]
+            self.asked.append((request, kind))
+            raise UpstreamError("gone", backend="wise")
+
+    with pytest.raises(UpstreamError, match="gone"):
+        await PairwiseJudge("wise").compare(make.question(), candidate("7"), candidate("8"), OneFails('{"better": "A"}'))
+    assert len(over) == 1
+
+
 async def test_a_group_is_ranked_by_its_comparisons_and_nobody_is_perfect() -> None:
     scores = await PairwiseJudge("wise").score_all(
         make.question(), [candidate("9"), candidate("7"), candidate("8")], Says(prefers("7", "8", "9"))
