@@ -25,9 +25,10 @@ from rheostat.policies.backend import VllmBackend
 from rheostat.policies.base import Candidate, GenerateRequest, Meter
 from rheostat.policies.engine import Engines
 from rheostat.policies.evidence import candidate, count_votes
+from rheostat.policies.process import AGGREGATIONS
 from rheostat.policies.prompts import step_by_step
 from rheostat.policies.scorers.pooling import PoolingClient
-from rheostat.policies.scorers.rewards import AGGREGATES, ProcessReward
+from rheostat.policies.scorers.rewards import ProcessReward
 from rheostat.training.evaluate import Bootstrap
 
 ANY_CAP = 10**9
@@ -72,7 +73,7 @@ async def judged(queries: list[Query], backend: VllmBackend, client: PoolingClie
 def picks(query: Query, candidates: list[Candidate], steps: list[tuple[float, ...]]) -> dict[str, float]:
     """Whether each way to pick one of the candidates is right."""
     right = [float(each.answer is not None and same(each.answer, query.reference or "", query.kind or "text")) for each in candidates]
-    by = {name: [aggregate(found) if found else 0.0 for found in steps] for name, aggregate in AGGREGATES.items()}
+    by = {name: [aggregate(found) if found else 0.0 for found in steps] for name, aggregate in AGGREGATIONS.items()}
     leader = count_votes(candidates).leader
     weights: dict[str, float] = {}
     for each, score in zip(candidates, by["last"], strict=True):

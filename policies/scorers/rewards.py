@@ -5,45 +5,19 @@ Sources: Cobbe et al. 2021 (outcome rewards); Lightman et al. 2023 (process rewa
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from rheostat.data.errors import ConfigError, UpstreamError
+from rheostat.data.errors import ConfigError
 from rheostat.data.schema import Query
 from rheostat.data.steps import split_steps
 from rheostat.policies.base import Call, Candidate
+from rheostat.policies.process import AGGREGATIONS
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rendering import POCKET_FORMAT, StepFormat
 
-AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda scores: scores[-1], "min": min, "prod": math.prod}
 
-
-class Reward:
-    """What rewards have in common: candidates are asked about all at once, and one that fails abstains alone."""
-
-    name: str
-
-    async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
-        """The score in [0, 1]; see `base.Scorer`.
-
-        Raises:
-            UpstreamError: the server refused, failed or fell silent.
-        """
-        raise NotImplementedError
-
-    async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
-        """One score or abstention for each candidate; see `base.GroupScorer`."""
-        return tuple(await asyncio.gather(*(self._or_abstain(query, candidate, call) for candidate in candidates)))
-
-    async def _or_abstain(self, query: Query, candidate: Candidate, call: Call) -> float | None:
-        try:
-            return await self.score(query, candidate, call)
-        except UpstreamError:
-            return None
-
-
-class ProcessReward(Reward):
+class ProcessReward:
     """A process reward model behind `/pooling`, whose pooler gives the classes at the marks behind steps.
 
     Args:
@@ -58,11 +32,11 @@ class ProcessReward(Reward):
     name = "prm"
 
     def __init__(self, client: PoolingClient, *, steps: StepFormat = POCKET_FORMAT, aggregate: str = "last") -> None:
-        if aggregate not in AGGREGATES:
-            raise ConfigError(f"a process reward cannot be aggregated by {aggregate!r}: use one of {', '.join(AGGREGATES)}")
+        if aggregate not in AGGREGATIONS:
+            raise ConfigError(f"a process reward cannot be aggregated by {aggregate!r}: use one of {', '.join(AGGREGATIONS)}")
         self._client = client
         self._format = steps
-        self._aggregate = AGGREGATES[aggregate]
+        self._aggregate = AGGREGATIONS[aggregate]
 
     async def steps(self, query: Query, steps: Sequence[str], call: Call) -> tuple[float, ...] | None:
         """The chance that each step and all before it are right; see `base.StepScorer`.
@@ -79,12 +53,12 @@ class ProcessReward(Reward):
         return scores if len(scores) == len(steps) else None
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
-        """The aggregate over the steps of the text; an abstention where it has none."""
+        """The aggregate over the steps of the text; an abstention where it has none; errors as above."""
         scores = await self.steps(query, split_steps(candidate.text), call)
         return self._aggregate(scores) if scores else None
 
 
-class OutcomeReward(Reward):
+class OutcomeReward:
     """A sequence classifier behind `/classify`, shown the conversation with the answer at its end.
 
     Args:
@@ -99,12 +73,16 @@ class OutcomeReward(Reward):
         self._label = label
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
-        """The probability of the good class."""
+        """The probability of the good class; see `base.Scorer`.
+
+        Raises:
+            UpstreamError: the server refused, failed or fell silent.
+        """
         messages = [*query.messages, {"role": "assistant", "content": candidate.text}]
         return _probability(await self._client.classes(messages, call), self._label)
 
 
-class PairReward(Reward):
+class PairReward:
     """A cross-encoder behind `/score`: how well an answer fits its question."""
 
     name = "pair"
@@ -113,7 +91,11 @@ class PairReward(Reward):
         self._client = client
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:
-        """The score of question and answer."""
+        """The score of question and answer; see `base.Scorer`.
+
+        Raises:
+            UpstreamError: the server refused, failed or fell silent.
+        """
         return _probability([await self._client.relevance(query.text, candidate.text, call)], 0)
 
 

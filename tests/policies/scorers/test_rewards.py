@@ -6,15 +6,17 @@ from hypothesis import strategies as st
 
 from rheostat.data.errors import ConfigError, UpstreamError
 from rheostat.policies.base import Candidate
+from rheostat.policies.process import AGGREGATIONS
 from rheostat.policies.scorers.rendering import POCKET_FORMAT
-from rheostat.policies.scorers.rewards import AGGREGATES, OutcomeReward, PairReward, ProcessReward
+from rheostat.policies.scorers.rewards import OutcomeReward, PairReward, ProcessReward
+from rheostat.policies.scoring import Scores
 from tests.policies import make
 
 MARK = POCKET_FORMAT.mark
 
 
-def candidate(text: str, index: int = 0) -> Candidate:
-    return Candidate(index=index, model="m", text=text, answer="7", tokens=5)
+def candidate(text: str, index: int = 0, answer: str = "7") -> Candidate:
+    return Candidate(index=index, model="m", text=text, answer=answer, tokens=5)
 
 
 def by_mark(path: str, body: dict) -> list:
@@ -49,7 +51,7 @@ async def test_a_score_is_the_aggregate_of_the_steps(serve, booked, aggregate: s
 
 @given(st.lists(st.floats(0, 1), min_size=1))
 def test_aggregates_stay_between_zero_and_the_worst_or_last_step(scores: list[float]) -> None:
-    assert AGGREGATES["prod"](scores) <= AGGREGATES["min"](scores) <= AGGREGATES["last"](scores)
+    assert AGGREGATIONS["prod"](scores) <= AGGREGATIONS["min"](scores) <= AGGREGATIONS["last"](scores)
 
 
 async def test_an_unknown_aggregate_is_refused(serve) -> None:
@@ -74,9 +76,11 @@ async def test_a_text_without_steps_is_an_abstention_without_a_call(serve, booke
 
 async def test_candidates_are_scored_together_and_one_that_fails_abstains_alone(serve, booked) -> None:
     _, client = await serve(lambda path, body: 400 if "bad" in body["input"] else by_mark(path, body))
-    scores = await ProcessReward(client).score_all(make.question(), [candidate("good"), candidate("bad"), candidate("fine")], booked)
+    context = make.context(call=booked, toolbox=make.toolbox(prm=ProcessReward(client)))
+    candidates = [candidate(text, answer=text) for text in ("good", "bad", "fine")]
+    scored = await Scores(make.question(), context, "prm").given(candidates)
 
-    assert scores == (1.0, None, 1.0)
+    assert tuple(each.score for each in scored) == (1.0, None, 1.0)
     assert sorted(attempt.status for attempt in booked.attempts) == ["failed", "ok", "ok"]
 
 
