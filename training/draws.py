@@ -23,7 +23,7 @@ from rheostat.training.replay import VOTES, is_learned, schedule_of
 from rheostat.training.sample_log import Sampled, SampleLog, needed
 from rheostat.training.sampled_items import relabelled
 from rheostat.training.stopping import lead_stops, learned_stops
-from rheostat.training.trajectories import Trajectories, trajectories
+from rheostat.training.trajectories import Trajectories, random_orders, trajectories
 from rheostat.training.votes import Schedule
 
 Stops = npt.NDArray[np.bool_]
@@ -84,9 +84,8 @@ class _Hand:
     """A sampler's samples of some queries in random order, dealt out from the top and then again from the start."""
 
     def __init__(self, sampled: Sampled, rows: Rows, rng: np.random.Generator) -> None:
-        chance = rng.random((len(rows), sampled.depth))
-        chance[np.arange(sampled.depth) >= sampled.count[rows, None]] = 2.0
-        self._order, self._sampled, self._rows, self._dealt = chance.argsort(axis=1), sampled, rows, 0
+        self._order = random_orders(sampled.count[rows], sampled.depth, rng)
+        self._sampled, self._rows, self._dealt = sampled, rows, 0
 
     def take(self, k: int) -> _Samples:
         count = np.maximum(self._sampled.count[self._rows], 1)[:, None]

@@ -25,7 +25,7 @@ from rheostat.training.replay import VOTES, is_learned, schedule_of
 from rheostat.training.sample_log import CHAIN, Sampled, SampleLog, needed
 from rheostat.training.sampled_items import relabelled
 from rheostat.training.stopping import Watched, fit_checked, lead_stops, learned_stops
-from rheostat.training.trajectories import Trajectories, trajectories
+from rheostat.training.trajectories import Trajectories, random_orders, trajectories
 from rheostat.training.votes import answer_rewards
 
 ROUNDS = 8
@@ -107,11 +107,8 @@ def _only(data: TrainingSet, positions: tuple[int, ...]) -> TrainingSet:
 
 
 def _drawn(sampled: Sampled, rows: Rows, k: int, seed: int) -> _Runs:
-    rng = np.random.default_rng(seed)
     row = np.repeat(rows, min(max(MAX_RUNS // max(len(rows), 1), 1), ROUNDS))
-    chance = rng.random((len(row), sampled.depth))
-    chance[np.arange(sampled.depth) >= sampled.count[row, None]] = 2.0
-    order = chance.argsort(axis=1)[:, :k]
+    order = random_orders(sampled.count[row], sampled.depth, np.random.default_rng(seed))[:, :k]
     codes = np.take_along_axis(sampled.codes[row], order, axis=1)
     worth = answer_rewards(sampled.codes, sampled.correct)[row]
     tokens = np.take_along_axis(sampled.tokens[row], order, axis=1).cumsum(axis=1)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rheostat.data.errors import DatasetError
 from rheostat.data.parquet import read_parquet
 from rheostat.training.outcomes import Array
-from rheostat.training.trajectories import Codes, Trajectories, trajectories
+from rheostat.training.trajectories import Codes, Trajectories, random_orders, trajectories
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,11 +62,8 @@ class Items:
 
         Submitted samples of one item are exchangeable, so every order is as good as the logged one.
         """
-        rng = np.random.default_rng(seed)
         item = np.repeat(np.arange(len(self)), rounds)
-        chance = rng.random((len(item), self.codes.shape[1]))
-        chance[np.arange(self.codes.shape[1]) >= self.count[item, None]] = 2.0
-        order = chance.argsort(axis=1)[:, :k]
+        order = random_orders(self.count[item], self.codes.shape[1], np.random.default_rng(seed))[:, :k]
         return trajectories(*relabelled(np.take_along_axis(self.codes[item], order, axis=1), self.rewards[item])), item
 
 

@@ -56,6 +56,13 @@ class Trajectories:
         return Trajectories(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
+def random_orders(count: npt.NDArray[np.intp], width: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """(r, width) sample numbers of each run in random order, those that its (r,) count of samples does not reach last."""
+    chance = rng.random((len(count), width))
+    chance[np.arange(width) >= count[:, None]] = 2.0
+    return chance.argsort(axis=1)
+
+
 def trajectories(codes: Codes, rewards: Array) -> Trajectories:
     """Follow every run.
 

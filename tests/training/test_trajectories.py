@@ -11,7 +11,7 @@ from rheostat.policies.evidence import count_answers
 from rheostat.policies.learned_stop import VOTE_FEATURES, vote_features
 from rheostat.policies.stopping import parse_rule
 from rheostat.training.stop_curves import RULES, stopped
-from rheostat.training.trajectories import Trajectories, trajectories
+from rheostat.training.trajectories import Trajectories, random_orders, trajectories
 
 CODES = st.lists(st.integers(-1, 3), min_size=2, max_size=9)
 WORTH = np.array([1.0, 0.0, 0.5, 0.25])
@@ -57,6 +57,14 @@ def test_every_published_rule_stops_where_the_served_rule_does(codes):
                 for n in range(1, len(codes) + 1)
             ]
             assert stops[0].tolist() == served, spelling
+
+
+def test_a_random_order_begins_with_every_sample_that_is_there():
+    count = np.arange(1, 9)
+    orders = random_orders(count, 8, np.random.default_rng(0))
+    for order, present in zip(orders, count, strict=True):
+        assert sorted(order[:present]) == list(range(present))
+        assert sorted(order) == list(range(8))
 
 
 def test_runs_do_not_disturb_each_other():
