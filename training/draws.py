@@ -113,11 +113,10 @@ def _played(action: Action, samples: _Samples, model: StopModel | None, prior: A
 def _voted(action: Action, samples: _Samples, model: StopModel | None, prior: Array | None) -> _Column:
     each, k = np.arange(len(samples.codes)), samples.codes.shape[1]
     codes, _ = relabelled(samples.codes, np.zeros((len(each), int(samples.codes.max(initial=0)) + 1)))
-    runs = trajectories(codes, np.zeros((len(each), k)))
+    # Relabelled answers are numbered by the first sample that has them, so the leader's number says which to take.
+    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)))
     at = _stops(action, runs, model, prior).argmax(axis=1)
-    leader = _leader(samples.codes, at)
-    led = leader >= 0
-    pick = np.maximum(leader, 0)
+    led, pick = runs.first[each, at] > 0, runs.value[each, at].astype(np.intp)
     return _Column(
         answers=np.where(led, samples.shared[each, pick], np.int16(NO_ANSWER)),
         reward=np.where(led, samples.correct[each, pick], 0.0),
@@ -137,10 +136,3 @@ def _stops(action: Action, runs: Trajectories, model: StopModel | None, prior: A
         stops[:, drawn - 1] = table[runs.first[:, drawn - 1], runs.second[:, drawn - 1]]
     stops[:, -1] = True
     return stops
-
-
-def _leader(codes: Codes, at: Rows) -> Rows:
-    """(n,) the first sample with the answer that leads after sample `at`, ties to the earlier answer; -1 where none was read."""
-    seen = (np.arange(codes.shape[1]) <= at[:, None]) & (codes >= 0)
-    votes = ((codes[:, :, None] == codes[:, None, :]) & seen[:, None, :]).sum(axis=2) * seen
-    return np.where(seen.any(axis=1), votes.argmax(axis=1), -1)
