@@ -250,7 +250,9 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
     gain = boot.interval(utilities.router - utilities.best_fixed)
     over_shuffled = boot.interval(utilities.router - utilities.shuffled)
     router = _along(judged, truth, path)
-    comparison = compare(router, path, calibration, truth, best, names, boot)
+    along = points(router, names, boot, multipliers=path.multiplier)
+    index, feasible = path.index_for(float(calibration.truth.reward[:, best].mean()))
+    comparison = compare(router, index, truth, best, boot, point=msgspec.structs.replace(along[index], feasible=feasible))
     route = gain.low > 0 and over_shuffled.low > 0
     everything = np.ones_like(truth.reward)
     return Evaluation(
@@ -264,8 +266,8 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
         n_test=len(test),
         fixed=points(baselines.fixed(truth), names, boot, labels=names),
         best_fixed=names[best],
-        router=points(router, names, boot, multipliers=path.multiplier),
-        targets=target_points(router, path, names, boot),
+        router=along,
+        targets=target_points(along, path),
         mixture=[(float(cost), float(tokens), float(accuracy)) for cost, tokens, accuracy in baselines.mixture_hull(truth)],
         oracle=points(baselines.oracle(truth, path.multiplier), names, boot, multipliers=path.multiplier),
         shuffled=points(_along(shuffled, truth, path), names, boot, multipliers=path.multiplier),
@@ -274,7 +276,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
         gain_over_shuffled=over_shuffled,
         verdict="route" if route else "do not route",
         reason=_reason(route, gain, over_shuffled, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
-        families=_families(test, router, _multiplier_index(path, comparison.point.multiplier_usd), best, names),
+        families=_families(test, router, index, best, names),
         reliability=reliability(judged.p_correct, truth.reward, everything),
         calibration_error=calibration_error(judged.p_correct, truth.reward, everything),
         utility_scale_usd=utilities.scale_usd,
@@ -322,25 +324,16 @@ def points(
     ]
 
 
-def target_points(router: Curve, path: MultiplierPath, names: list[str], boot: Bootstrap) -> list[Point]:
-    """What the router does when asked for each of `TARGETS`."""
-    along = points(router, names, boot, multipliers=path.multiplier)
-    found = [(target, *path.for_target(target)) for target in TARGETS]
-    return [
-        msgspec.structs.replace(along[_multiplier_index(path, multiplier)], target=target, feasible=feasible)
-        for target, multiplier, feasible in found
-    ]
+def target_points(along: list[Point], path: MultiplierPath) -> list[Point]:
+    """What the router does when asked for each of `TARGETS`; `along` are its points on the path."""
+    found = [(target, *path.index_for(target)) for target in TARGETS]
+    return [msgspec.structs.replace(along[index], target=target, feasible=feasible) for target, index, feasible in found]
 
 
-def compare(
-    router: Curve, path: MultiplierPath, calibration: Judged, truth: Costed, best: int, names: list[str], boot: Bootstrap
-) -> Comparison:
-    """The router at the accuracy that the best fixed action has on the calibration queries."""
-    multiplier, feasible = path.for_target(float(calibration.truth.reward[:, best].mean()))
-    index = _multiplier_index(path, multiplier)
-    point = points(router, names, boot, multipliers=path.multiplier)[index]
+def compare(router: Curve, index: int, truth: Costed, best: int, boot: Bootstrap, *, point: Point) -> Comparison:
+    """The router at one place of its path, and the point it is there, against the best fixed action."""
     return Comparison(
-        point=msgspec.structs.replace(point, feasible=feasible),
+        point=point,
         accuracy_difference=boot.interval(router.reward[:, index] - truth.reward[:, best]),
         cost_ratio=_ratio(truth.cost_usd[:, best], router.cost_usd[:, index], boot),
         token_ratio=_ratio(truth.tokens[:, best], router.tokens[:, index], boot),
@@ -369,10 +362,6 @@ def _ratio_on_curve(reward: Array, spent: Array, fixed_reward: Array, fixed_spen
 def _mix(curve: Curve, index: int, names: list[str]) -> dict[str, float]:
     share = np.bincount(curve.picks[:, index], minlength=len(names)) / len(curve.picks)
     return {names[action]: float(share[action]) for action in np.flatnonzero(share)}
-
-
-def _multiplier_index(path: MultiplierPath, multiplier: float | None) -> int:
-    return int(np.argmin(np.abs(path.multiplier - (multiplier or 0.0))))
 
 
 def _families(test: OutcomeTable, router: Curve, index: int, best: int, names: list[str]) -> list[FamilyRow]:
