@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError
-from rheostat.data.schema import Action
+from rheostat.data.schema import Action, Constraints
 from rheostat.policies.base import Toolbox
 from rheostat.policies.catalogue import build
 from rheostat.policies.needs import check_needs
@@ -21,11 +21,16 @@ SHOWN = 60  # characters of a client's own word in an error
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that may be served: what it asks, of what, and for whom."""
+    """A request that may be served: what it asks, of what, and for whom.
+
+    `defaults` are the constraints that its tier had when it was admitted, and none for a plain model: a tier may leave the
+    configuration while the request is served.
+    """
 
     chat: Chat
     target: Target
     principal: Principal
+    defaults: Constraints
 
     @property
     def tenant(self) -> str:
@@ -45,7 +50,8 @@ def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, too
     if chat.action is not None:
         _check_runnable(chat.action, pools, toolbox)
         _check_size(chat.action, config.server.max_tokens)
-    return Admitted(chat=chat, target=target, principal=principal)
+    defaults = config.tier[target.tier].constraints if target.tier else Constraints()
+    return Admitted(chat=chat, target=target, principal=principal, defaults=defaults)
 
 
 def _check_verifier(name: str | None) -> None:

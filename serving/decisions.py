@@ -31,7 +31,7 @@ class Decisions:
     """Decides for admitted requests, and remembers for their conversations.
 
     Args:
-        config: tiers, and the context of each model.
+        config: the models served, and the context of each.
         decider: holds the live controller.
         pools: the model servers, of which some are up.
         congestion: how dear load makes each model.
@@ -73,8 +73,7 @@ class Decisions:
 
     def follow(self, admitted: Admitted, decision: Decision) -> Guidance | None:
         """What the router knows beyond a decision just made."""
-        defaults = Terms.of(admitted, self._config).defaults
-        ask = Ask(admitted.chat.query, tier=decision.tier, defaults=defaults, scarcity=self._congestion.scarcity)
+        ask = Ask(admitted.chat.query, tier=decision.tier, defaults=admitted.defaults, scarcity=self._congestion.scarcity)
         return self._decider.follow(ask, decision)
 
     def has_another(self, admitted: Admitted, failed: frozenset[str]) -> bool:
@@ -97,8 +96,8 @@ class Decisions:
         )
 
     def _ask(self, admitted: Admitted, failed: frozenset[str]) -> Ask:
-        models = (self._available - failed) or frozenset(self._pools)
-        left = Terms.of(admitted, self._config).left
+        models = (self._available - failed) or frozenset(self._config.models)
+        left = Terms.of(admitted).left
         return Ask(
             msgspec.structs.replace(admitted.chat.query, constraints=left.own),
             tier=admitted.target.tier or "",

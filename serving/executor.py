@@ -84,7 +84,7 @@ class Executor:
         answers: list[ChatCompletion] = []
 
         async def carry_out(job: Job, before: Ledger) -> None:
-            candidates = await self._runner.run(job, admitted.chat, self._terms(admitted))
+            candidates = await self._runner.run(job, admitted.chat, Terms.of(admitted))
             answers.append(answer.completion(job, candidates, before + job.ledger))
 
         await self._with_reroute(admitted, carry_out, started=lambda: False)
@@ -95,7 +95,7 @@ class Executor:
 
         async def carry_out(job: Job, before: Ledger) -> None:
             on_decision(job.decision.decision_id)
-            await self._streamer.stream(job, admitted.chat, self._terms(admitted), sink)
+            await self._streamer.stream(job, admitted.chat, Terms.of(admitted), sink)
             await sink.write(answer.last_chunk(job, before + job.ledger) + answer.DONE)
 
         await self._with_reroute(admitted, carry_out, started=lambda: sink.started)
@@ -141,9 +141,6 @@ class Executor:
                 yield job
             finally:
                 hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
-
-    def _terms(self, admitted: Admitted) -> Terms:
-        return Terms.of(admitted, self._config)
 
 
 def _cap_tokens(action: Action, guidance: Guidance | None) -> int:

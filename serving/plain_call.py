@@ -65,8 +65,11 @@ def plain_action(model: str, chat: Chat, config: Config) -> Action:
 
 
 def answer_tokens(model: str, chat: Chat, config: Config) -> int:
-    """What the client said, or else half of the context: the engine refuses a prompt and a cap longer than that."""
+    """What the client said, or else half of the context: the engine refuses a prompt and a cap longer than that.
+
+    A model that has just left the configuration has no context, and no backend that would be called either.
+    """
     if chat.query.sampling.max_tokens is not None:
         return chat.query.sampling.max_tokens
-    context = min(backend.context_tokens for backend in config.backend if backend.model == model)
+    context = min((backend.context_tokens for backend in config.backend if backend.model == model), default=1)
     return max(1, min(context // 2, config.server.max_tokens // chat.n))

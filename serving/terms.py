@@ -11,7 +11,6 @@ import msgspec
 from rheostat.data.schema import Constraints
 from rheostat.router.ask import merged
 from rheostat.serving.admitted import Admitted
-from rheostat.serving.config import Config
 from rheostat.serving.context import waited_s
 from rheostat.serving.steps import Limits
 
@@ -23,11 +22,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     own: Constraints
 
     @classmethod
-    def of(cls, admitted: Admitted, config: Config) -> Terms:
-        """The terms of a request under a configuration."""
-        tier = admitted.target.tier
-        defaults = config.tier[tier].constraints if tier else Constraints()
-        return cls(defaults=defaults, own=admitted.chat.query.constraints)
+    def of(cls, admitted: Admitted) -> Terms:
+        """The terms of a request."""
+        return cls(defaults=admitted.defaults, own=admitted.chat.query.constraints)
 
     @property
     def left(self) -> Terms:
