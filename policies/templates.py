@@ -57,9 +57,11 @@ class Templates:
             UpstreamError: the engine cannot tell.
         """
         most = self._context_tokens
+        if most is None:
+            return request
         written = sum(len(msgspec.json.encode(message)) + TEMPLATE_BYTES for message in request.messages) + len(request.prefill.encode())
         # No token is shorter than a byte, so a prompt of few bytes needs no counting.
-        if most is None or written + request.max_tokens <= most:
+        if written + request.max_tokens <= most:
             return request
         room = most - await self._count(request, model)
         return msgspec.structs.replace(request, max_tokens=min(request.max_tokens, room)) if room >= 1 else request
