@@ -8,6 +8,7 @@ Knows no encoder and no model. With another encoder than the one it was saved wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class TaskMemory:
         similarity = self._vectors @ self._embed([question])[0]
         ranked = np.argsort(-similarity, kind="stable")
         asked = question.strip()
-        near = [int(at) for at in ranked if self.examples[int(at)].question.strip() != asked][:k]
-        return tuple(self.examples[at] for at in sorted(near))
+        others = (int(at) for at in ranked if self.examples[int(at)].question.strip() != asked)
+        return tuple(self.examples[at] for at in sorted(itertools.islice(others, k)))
 
     def save(self, folder: Path) -> None:
         """Write the memory into a folder, which is made when missing."""
