@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from rheostat.policies.arguments import measure, spread, whole
 from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.drawing import Draw, draw, parse_waves
 from rheostat.policies.portion import portion
-from rheostat.policies.rounds import MAX_ROUNDS, Rounds, improve
+from rheostat.policies.rounds import MAX_ROUNDS, UNKNOWN, Rounds, improve
 from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
 
 
@@ -47,24 +48,24 @@ class Compose:
         drawn: tuple[Candidate, ...] = ()
         async for wave in draw(query, samples, Draw(self.n, self.temperature, self.waves)):
             drawn = await scores.given(wave.candidates)
-            start = ranked(drawn)[0]
+            start = best_of(drawn)
             perfect = drawn[start].score == PERFECT
             end = "perfect" if perfect else ""
             why = f"best of {len(drawn)} by {self.by}, before refining"
             yield replace(wave, candidates=drawn, chosen=start, why=why, planned=planned, last=perfect, end=end)
             if perfect:
                 return
-        plan = Rounds(self.checker or context.model, self.rounds, start=ranked(drawn)[0])
+        plan = Rounds(self.checker or context.model, self.rounds, start=best_of(drawn))
         async for evidence in improve(query, context, drawn, plan, scores):
             yield evidence
 
 
-def ranked(candidates: tuple[Candidate, ...]) -> list[int]:
-    """Positions from best to worst: answered, by score, by votes, the earlier of equals."""
-    votes = {each.answer: sum(other.answer == each.answer for other in candidates) for each in candidates}
+def best_of(candidates: tuple[Candidate, ...]) -> int:
+    """The position of the best one: answered, by score, by votes, the earlier of equals."""
+    votes = Counter(each.answer for each in candidates)
 
     def rank(at: int) -> tuple[bool, float, int, int]:
         each = candidates[at]
-        return each.answer is None, -(0.5 if each.score is None else each.score), -votes[each.answer], at
+        return each.answer is None, -(UNKNOWN if each.score is None else each.score), -votes[each.answer], at
 
-    return sorted(range(len(candidates)), key=rank)
+    return min(range(len(candidates)), key=rank)
