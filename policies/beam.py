@@ -19,6 +19,7 @@ from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.process import AGGREGATIONS, Scored, StepScores
 from rheostat.policies.scoring import best, elect_weighted
 from rheostat.policies.steps import MAX_DEPTH, Cut, Path, Stepper, Wish, as_candidate
+from rheostat.policies.together import end_of
 
 PICKS = ("best", "vote")
 REBASE_TEMPERATURE = 0.2
@@ -91,7 +92,7 @@ class Beam:
             try:
                 await search.level(search.kept.wishes)
             except (BudgetError, UpstreamError) as error:
-                yield search.evidence(end="budget" if isinstance(error, BudgetError) else "upstream_failed")
+                yield search.evidence(end=end_of(error))
                 return
         yield search.evidence(end="budget" if search.kept.wishes and context.left_tokens() < 1 else "complete")
 

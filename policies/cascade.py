@@ -19,6 +19,7 @@ from rheostat.policies.drawing import EARLY_WAVES
 from rheostat.policies.evidence import count_votes
 from rheostat.policies.portion import portion
 from rheostat.policies.scoring import LOGPROB, Scores, merit
+from rheostat.policies.together import Failed, end_of
 
 Build = Callable[[Action], Strategy]
 
@@ -70,7 +71,7 @@ class Cascade:
         """
         scores = None if self.by == CONFIDENCE else Scores(query, context, self.by)
         before: Evidence | None = None
-        failure: BudgetError | UpstreamError | None = None
+        failure: Failed | None = None
         for stage, threshold in zip(self.stages, (*self.at, 0.0), strict=True):
             stages_left = len(self.stages) - self.stages.index(stage)
             try:
@@ -83,10 +84,10 @@ class Cascade:
                 before = evidence
             except (BudgetError, UpstreamError) as error:
                 failure = error
+        assert failure is not None  # the last stage ends the run or fails
         if before is None:
-            assert failure is not None
             raise failure
-        yield replace(before, last=True, end="budget" if isinstance(failure, BudgetError) else "upstream_failed")
+        yield replace(before, last=True, end=end_of(failure))
 
 
 def split_stages(stages: str) -> list[str]:

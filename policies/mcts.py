@@ -18,6 +18,7 @@ from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.beam import PICKS
 from rheostat.policies.scoring import PERFECT, Scores, best, elect_weighted, merit
 from rheostat.policies.steps import MAX_DEPTH, Cut, Path, Stepper, Wish, as_candidate
+from rheostat.policies.together import end_of
 
 AGREEMENT = "agreement"
 MAX_EXPLORATION = 100.0
@@ -106,7 +107,7 @@ class Mcts:
             except (BudgetError, UpstreamError) as error:
                 if not search.rollouts:
                     raise
-                end = "budget" if isinstance(error, BudgetError) else "upstream_failed"
+                end = end_of(error)
                 break
             if not search.end:
                 yield search.evidence()

@@ -20,6 +20,7 @@ from rheostat.policies.critique import CHECK_TOKENS, approves, critique
 from rheostat.policies.evidence import candidate
 from rheostat.policies.prompts import Messages, revise, step_by_step
 from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
+from rheostat.policies.together import end_of
 
 CRITIC = "critic"  # the measure of a run that only its own critic judges
 MAX_ROUNDS = 16
@@ -129,10 +130,8 @@ class _Run:
                 return attempts, "approved"
             revision = await self._revision(attempts[at], said, rounds_left, index=max(each.index for each in attempts) + 1)
             attempts = await self.judged((*attempts, revision))
-        except BudgetError:
-            return attempts, "budget"
-        except UpstreamError:
-            return attempts, "upstream_failed"
+        except (BudgetError, UpstreamError) as error:
+            return attempts, end_of(error)
         return attempts, "perfect" if attempts[-1].score == PERFECT else ""
 
     async def _critique(self, attempt: Candidate, rounds_left: int) -> str:

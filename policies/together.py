@@ -16,6 +16,11 @@ T = TypeVar("T")
 Failed = UpstreamError | BudgetError
 
 
+def end_of(error: Failed) -> str:
+    """Why a run ends that cannot go on after an error: there is no budget left, or a model failed."""
+    return "budget" if isinstance(error, BudgetError) else "upstream_failed"
+
+
 async def together(calls: Iterable[Awaitable[T]]) -> list[T | Failed]:
     """What each call gave, in their order, or the error it failed with; any other error is raised once all are over."""
     ended = await asyncio.gather(*calls, return_exceptions=True)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from rheostat.data.errors import BudgetError, UpstreamError
-from rheostat.policies.together import succeeded, together
+from rheostat.policies.together import end_of, succeeded, together
 
 
 async def give(value):
@@ -20,6 +20,11 @@ async def test_results_and_failures_come_in_the_order_of_the_calls():
     away = UpstreamError("away", backend="b")
     assert await together([give(1), fail(away), give(3)]) == [1, away, 3]
     assert await succeeded([give(1), fail(away), give(3)]) == [1, None, 3]
+
+
+def test_an_error_ends_a_run_for_want_of_budget_or_of_a_model():
+    assert end_of(BudgetError("spent")) == "budget"
+    assert end_of(UpstreamError("away", backend="b")) == "upstream_failed"
 
 
 async def test_when_all_fail_the_first_failure_is_raised():
