@@ -90,7 +90,7 @@ class Pool:
 
     Attributes:
         reward, cost: (n, L).
-        group: (n,) number of the query's text.
+        group: (n,) number of the query's text, from 0 without gaps.
         row: (n,) number of the query in the table.
     """
 
@@ -198,7 +198,7 @@ def check_pools(pools: Sequence[Pool], promise: Promise, *, n: int, segments: Se
         DatasetError: target or delta is outside (0, 1).
     """
     _check_levels(promise.target, promise.delta)
-    whole = _checked(pools, np.arange(n), promise)
+    whole = _checked(pools, n, promise)
     parts, too_small = _by_segment(pools, np.array(segments), promise)
     return msgspec.structs.replace(whole, segments=parts, too_small=too_small)
 
@@ -215,24 +215,25 @@ def _by_segment(pools: Sequence[Pool], names: npt.NDArray[np.str_], promise: Pro
     needed = least_queries(promise.target, promise.delta)
     for name in sorted(set(names.tolist())):
         rows = np.flatnonzero(names == name)
-        smallest = min(len(np.unique(pool.only(rows).group)) for pool in pools)
+        kept = [pool.only(rows) for pool in pools]
+        smallest = min(len(np.unique(pool.group)) for pool in kept)
         if round(CALIBRATION_SHARE * smallest) < needed:
             too_small[name] = len(rows)
         else:
-            checks[name] = _checked(pools, rows, promise)
+            checks[name] = _checked(kept, len(rows), promise)
     return checks, too_small
 
 
-def _checked(pools: Sequence[Pool], rows: npt.NDArray[np.intp], promise: Promise) -> Check:
-    """Promises on some rows of the table, the splits shared out among the pools."""
-    made, kept = [], [pool.only(rows) for pool in pools]
-    for number, pool in enumerate(kept):
+def _checked(pools: Sequence[Pool], n: int, promise: Promise) -> Check:
+    """Promises on the queries of some pools, the splits shared out among them; `n` counts those that were fitted on too."""
+    made = []
+    for number, pool in enumerate(pools):
         share, seed = len(range(number, promise.splits, len(pools))), promise.seed * len(pools) + number
         made.append(promised(pool, promise.target, promise.delta, splits=share, binary=is_binary(pool.reward), seed=seed))
     joined = Promises(*(np.concatenate([getattr(each, name) for each in made]) for name in Promises.__slots__))
-    attainable = float(np.mean([pool.reward[:, -1].mean() for pool in kept]))
-    certificate = certify(kept[0].reward, target=promise.target, delta=promise.delta)
-    return _summary(joined, promise, certificate, fits=len(pools), n=len(rows), attainable=attainable)
+    attainable = float(np.mean([pool.reward[:, -1].mean() for pool in pools]))
+    certificate = certify(pools[0].reward, target=promise.target, delta=promise.delta)
+    return _summary(joined, promise, certificate, fits=len(pools), n=n, attainable=attainable)
 
 
 def fitted_pool(data: TrainingSet, prices: Mapping[str, Price], *, seed: int) -> Pool:
