@@ -18,7 +18,7 @@ from rheostat.serving.context import RequestContext
 from rheostat.serving.request_log import Log
 from rheostat.serving.tracing import trace_of
 
-SERVED = "/v1/"
+SERVED = ("/v1/", "/tokenize", "/detokenize")  # beginnings of paths; the others are for probes and people
 MAX_PATH = 100
 CLIENT_CLOSED = 499
 
@@ -28,7 +28,7 @@ class Edge:
 
     Args:
         app: what answers.
-        admission: gives places to requests under /v1/.
+        admission: gives places to requests under the paths in `SERVED`.
         log: gets a line for each of them.
         body_timeout_s: from a request's head to the end of its body.
     """

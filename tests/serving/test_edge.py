@@ -120,6 +120,20 @@ async def test_the_trace_and_the_notes_of_a_request_are_its_own_also_in_its_task
     assert context.trace_headers() == {}
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize", "/detokenize"])
+async def test_every_request_for_an_engine_has_a_place_and_a_line_in_the_log(path):
+    seen = []
+
+    async def app(scope, receive, send):
+        await read_all(receive)
+        seen.append(client.admission.in_flight)
+
+    client = Client(app)
+    await client.ask(b"", path=path)
+    assert seen == [1]
+    assert [line["path"] for line in client.log.lines] == [path]
+
+
 async def test_probes_and_metrics_are_answered_also_when_all_places_are_taken():
     async def app(scope, receive, send):
         await read_all(receive)
