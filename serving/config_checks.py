@@ -26,6 +26,8 @@ def checked(config: Config) -> Config:
     _check_fallback(config)
     _check_tiers_of_keys(config)
     _check_unique([key.sha256 for key in config.key], "key.sha256")
+    _check_unique([reward.name for reward in config.reward], "reward.name")
+    _check_judge(config)
     _check_admin(config)
     return config
 
@@ -68,6 +70,12 @@ def _check_tiers_of_keys(config: Config) -> None:
     for key in config.key:
         if unknown := [tier for tier in key.tiers if tier not in known]:
             raise ConfigError(f"config: key {key.name!r} names the tier {unknown[0]!r}: known are {', '.join(known)}")
+
+
+def _check_judge(config: Config) -> None:
+    judge = config.judge.model
+    if judge and judge not in config.models:
+        raise ConfigError(f"config: judge.model {judge!r} is no backend's model: known are {', '.join(config.models)}")
 
 
 def _check_admin(config: Config) -> None:

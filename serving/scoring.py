@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from rheostat.data.errors import ConfigError
 from rheostat.data.sandbox import Limits, Sandbox
 from rheostat.policies.base import Scorer
 from rheostat.policies.scorers.judge import Judge, PairwiseJudge
@@ -71,30 +70,22 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def open_scorers(
-    rewards: Sequence[RewardConfig], judge: JudgeConfig, *, models: Sequence[str], keys: Mapping[str, str], stack: AsyncExitStack
+    rewards: Sequence[RewardConfig], judge: JudgeConfig, *, keys: Mapping[str, str], stack: AsyncExitStack
 ) -> dict[str, Scorer]:
     """Scorers by the name that strategies use; their connections are closed with the stack.
 
     Args:
-        rewards: the reward models.
+        rewards: the reward models, each name once.
         judge: the judge.
-        models: names of the backends' models.
         keys: API key by reward model, where it has one.
         stack: what closes the connections.
-
-    Raises:
-        ConfigError: two rewards have one name, or the judge is no backend's model.
     """
     scorers: dict[str, Scorer] = {}
     for each in rewards:
-        if each.name in scorers:
-            raise ConfigError(f"config: reward.name {each.name!r} is given twice: names must be unique")
         client = PoolingClient(each.name, each.url, model=each.model, api_key=keys.get(each.name))
         stack.push_async_exit(client)
         scorers[each.name] = _scorer(each, client)
     if judge.model:
-        if judge.model not in models:
-            raise ConfigError(f"config: judge.model {judge.model!r} is no backend's model: known are {', '.join(models)}")
         scorers |= {"judge": Judge(judge.model), "pairwise": PairwiseJudge(judge.model)}
     return scorers
 

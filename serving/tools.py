@@ -36,7 +36,7 @@ def open_toolbox(config: Config, *, environ: Mapping[str, str], stack: AsyncExit
         DatasetError: the task memory is not as it was written.
     """
     keys = {each.name: key for each in config.reward if (key := secret(each.api_key_env, environ)) is not None}
-    scorers = open_scorers(config.reward, config.judge, models=config.models, keys=keys, stack=stack)
+    scorers = open_scorers(config.reward, config.judge, keys=keys, stack=stack)
     tools = config.tools
     if tools.verifier and LEARNED not in scorers:
         scorers[LEARNED] = _learned(tools)

@@ -19,7 +19,7 @@ def reward(name: str, **fields) -> RewardConfig:
 
 async def opened(*rewards: RewardConfig, judge: str = "", keys=None):
     async with AsyncExitStack() as stack:
-        return open_scorers(rewards, JudgeConfig(model=judge), models=("a",), keys=keys or {}, stack=stack)
+        return open_scorers(rewards, JudgeConfig(model=judge), keys=keys or {}, stack=stack)
 
 
 async def test_every_kind_of_reward_has_its_scorer() -> None:
@@ -33,11 +33,11 @@ async def test_nothing_is_on_by_itself() -> None:
     assert await opened() == {}
 
 
-async def test_names_that_do_not_fit_are_refused() -> None:
+def test_names_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="given twice"):
-        await opened(reward("prm"), reward("prm"))
+        parse(BACKEND + 2 * '[[reward]]\nname = "prm"\nurl = "http://127.0.0.1:1"\nmodel = "m"\n')
     with pytest.raises(ConfigError, match="no backend's model: known are a"):
-        await opened(judge="b")
+        parse(BACKEND + '[judge]\nmodel = "b"\n')
 
 
 def test_the_sandbox_is_off_unless_the_operator_turns_it_on() -> None:
