@@ -94,8 +94,15 @@ class Decider:
             return None
 
     def explain(self, ask: Ask) -> dict[str, Any]:
-        """What the current controller sees in a request."""
-        return self._current.controller.explain(ask)
+        """What the controller sees in a request; the fallback's view where `decide` falls back."""
+        try:
+            return self._current.controller.explain(ask)
+        except InfeasibleError:
+            log.info("bundle %s fits no model that is up: the fallback explains", self._current.version)
+        except Exception:  # as in `decide`
+            log.exception("bundle %s could not explain a decision: the fallback does", self._current.version)
+            self._metrics.predictor_failures.inc()
+        return self._fallback.controller.explain(ask)
 
 
 async def _decide(serving: Serving, ask: Ask) -> Decision:

@@ -61,6 +61,19 @@ async def test_without_a_promise_a_bundle_that_fits_no_model_leaves_it_to_the_fa
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 0
 
 
+class Blind(Broken):
+    def explain(self, ask):
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "counted"), [(ZeroDivisionError(), 1), (InfeasibleError("none of the models is up"), 0)])
+async def test_where_the_fallback_decides_it_explains_too(error, counted):
+    made, metrics = decider()
+    made.swap(Serving(controller=Blind(error), version="7"))
+    assert made.explain(ASK) == FALLBACK.explain(ASK)
+    assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == counted
+
+
 @pytest.mark.parametrize("in_thread", [True, False])
 async def test_a_slow_encoder_decides_off_the_loop(in_thread):
     made, _ = decider()
