@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "local",
     "parse",
+    "read_text",
     "secret",
 ]
 
@@ -64,11 +65,19 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: no such file, no TOML, an unknown key (the known ones are listed), or a value out of range.
     """
+    return parse(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """What a configuration file says.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
-    return parse(text)
 
 
 def parse(text: str) -> Config:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from rheostat.data.errors import ConfigError
-from rheostat.serving.config import Config, parse
+from rheostat.serving.config import Config, parse, read_text
 from rheostat.serving.metrics import Metrics
 
 LIVE = ("backend", "tier", "key", "limits", "congestion")
@@ -48,8 +48,9 @@ class ConfigWatch:
         self._path = path
         self._apply = apply
         self._metrics = metrics
-        self._text = self._read()
-        self._config = parse(self._text)
+        text = read_text(path)
+        self._text: str | None = text
+        self._config = parse(text)
         self._look_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -70,11 +71,11 @@ class ConfigWatch:
     async def look(self) -> None:
         """Read the file, and apply it where it changed."""
         try:
-            text = await asyncio.to_thread(self._read)
-            if text == self._text:
-                return
-            self._text = text
-            self._take(parse(text))
+            # Nothing, until it is read: a file that comes back is taken anew, also as it was.
+            before, self._text = self._text, None
+            self._text = await asyncio.to_thread(read_text, self._path)
+            if self._text != before:
+                self._take(parse(self._text))
         except ConfigError as error:
             self._refused(str(error))
 
@@ -94,9 +95,3 @@ class ConfigWatch:
         log.warning("kept the running config: %s", why)
         self.status = msgspec.structs.replace(self.status, error=why)
         self._metrics.config_reloads.labels("refused").inc()
-
-    def _read(self) -> str:
-        try:
-            return self._path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the config file {self._path}: {error}") from error

@@ -81,6 +81,23 @@ async def test_a_file_that_vanishes_is_said_and_waited_for(watched):
     assert len(watched.applied) == 1
 
 
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\xff")])
+async def test_a_file_that_comes_back_as_it_was_is_fine_again(watched, spoil):
+    text = watched.path.read_text()
+    spoil(watched.path)
+    await watched.watch.look()
+    assert watched.watch.status.error
+    await watched.write(text)
+    assert watched.watch.status.error is None
+
+
+async def test_a_file_that_comes_back_empty_is_refused_for_that(watched):
+    watched.path.unlink()
+    await watched.watch.look()
+    await watched.write("")
+    assert "backend" in watched.watch.status.error
+
+
 async def test_a_signal_does_not_wait_for_the_next_look(watched, monkeypatch):
     monkeypatch.setattr("rheostat.serving.config_watch.LOOK_S", 3600.0)
     running = asyncio.create_task(watched.watch.run())
