@@ -145,7 +145,7 @@ def learned_stops(policy: StopPolicy, runs: Trajectories, prior: Array) -> Stops
     stops = np.zeros(runs.value.shape, dtype=bool)
     going = np.arange(len(runs))
     for drawn in range(1, runs.depth + 1):
-        ended = policy.advantage(state_rows(runs.rows(going), prior[going], drawn), drawn) >= 0
+        ended = policy.advantage(state_rows(runs, prior, drawn)[going], drawn) >= 0
         stops[going[ended], drawn - 1 :] = True
         going = going[~ended]
     return stops
