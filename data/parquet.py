@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import SCHEMA_VERSION
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 VERSION_KEY = "rheostat.schema_version"
+
+T = TypeVar("T")
 
 
 def write_parquet(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> None:
@@ -46,11 +49,25 @@ def read_parquet(path: Path) -> pl.DataFrame:
     """
     import polars as pl
 
+    return _checked(path, lambda: pl.read_parquet(path, glob=False))
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a file's columns, without reading its rows; errors as above."""
+    import polars as pl
+
+    return _checked(path, lambda: pl.scan_parquet(path, glob=False).collect_schema().names())
+
+
+def _checked(path: Path, read: Callable[[], T]) -> T:
+    """What `read` finds in a file of a version that this program knows."""
+    import polars as pl
+
     try:
         version = pl.read_parquet_metadata(path).get(VERSION_KEY, "0")
-        frame = pl.read_parquet(path, glob=False)
+        found = read()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}: give the path of a complete Parquet file") from error
     if not version.isdigit() or int(version) > SCHEMA_VERSION:
         raise DatasetError(f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}: upgrade rheostat")
-    return frame
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,6 +131,16 @@ def json_object(path: Path, text: str, number: int = 1) -> Row:
     return Row(path, number, values)
 
 
+def first_value(path: Path) -> Any:
+    """The first JSON value of a file, or the first entry where that is a list.
+
+    Raises:
+        DatasetError: the file cannot be read, or does not begin with JSON.
+    """
+    value = _parsed(path, 1, _text(path).lstrip(), _first_of)
+    return next(iter(value), None) if isinstance(value, list) else value
+
+
 def answer_in(reply: str, question: str) -> str | None:
     """What a reply finally answers, in one spelling for equal answers; None where nothing can be parsed."""
     return extract(reply, infer_kind(question)) if reply else None
@@ -177,8 +187,12 @@ def _text(path: Path) -> str:
         raise DatasetError(f"cannot read {path} ({error}): give a text file in UTF-8") from error
 
 
-def _parsed(path: Path, number: int, text: str) -> Any:
+def _first_of(text: str) -> Any:
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+def _parsed(path: Path, number: int, text: str, parse: Callable[[str], Any] = json.loads) -> Any:
     try:
-        return json.loads(text)
+        return parse(text)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} row {number}: not JSON ({error}): is the file complete?") from error

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zipfile import is_zipfile
 
 import msgspec
 
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import AS_WRITTEN, Options, csv_rows
+from rheostat.data.importers.fields import AS_WRITTEN, Options, csv_rows, first_value
 from rheostat.data.importers.inspect_logs import read_inspect
 from rheostat.data.importers.lm_eval import read_lm_eval
 from rheostat.data.importers.mlflow_traces import read_traces
 from rheostat.data.importers.pairs import PROMPT, read_pairs
 from rheostat.data.importers.wide_scores import COST, read_wide_scores
-from rheostat.data.parquet import read_parquet
+from rheostat.data.parquet import parquet_columns
 from rheostat.data.schema import Sample
 
 
@@ -119,22 +118,9 @@ def _columns(path: Path) -> list[str]:
     if path.suffix == ".csv":
         return list(next((row.values for row in csv_rows(path)), {}))
     if path.suffix == ".parquet":
-        return list(read_parquet(path).columns)
-    try:
-        text = path.read_text(encoding="utf-8").lstrip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path} ({error}): give a text file in UTF-8") from error
-    value = _first_value(path, text)
+        return parquet_columns(path)
+    value = first_value(path)
     return list(value) if isinstance(value, dict) else []
-
-
-def _first_value(path: Path, text: str) -> Any:
-    """The first JSON value of a file, or the first entry where that is a list."""
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} row 1: not JSON ({error}): is the file complete?") from error
-    return next(iter(value), None) if isinstance(value, list) else value
 
 
 def _format(name: str) -> Format:
