@@ -6,7 +6,7 @@ with the lower Brier score there is kept. Everything reported is of questions th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from rheostat.policies.scorers.learned import RewardModel
 from rheostat.router.base import Encoder
 from rheostat.router.calibration import fit_platt
 from rheostat.training.answer_groups import Groups, embedded, read_groups
+from rheostat.training.fit import Progress, quiet
 from rheostat.training.learners import principal_directions
 from rheostat.training.orm_report import RewardReport, report
 from rheostat.training.outcomes import Array, Rows
@@ -30,7 +31,6 @@ RIDGE = 20.0
 MIN_QUESTIONS = 20
 
 Columns = npt.NDArray[np.float32]
-OnProgress = Callable[[str, float], None]
 
 
 def train_reward(
@@ -41,7 +41,7 @@ def train_reward(
     n: int = GROUP,
     models: Sequence[str] = (),
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = quiet,
 ) -> RewardReport:
     """Fit on logs, write the model to a folder, and say what it is worth.
 
@@ -52,29 +52,24 @@ def train_reward(
         n: answers that are judged beside one another, and that best-of-n picks from.
         models: only the answers of these; of all where empty.
         seed: of the split, the fit and the bootstrap.
+        on_progress: told the step and the share done.
 
     Raises:
         DatasetError: the log has too few samples or questions, or all its answers are equally right.
     """
-    tell = on_progress or _unheard
-    tell("read", 0.0)
+    on_progress("read", 0.0)
     groups = read_groups(read_samples(list(logs)), n, models=models)
     split = split_rows(groups.questions, seed=seed)
     _check(groups, split)
-    vectors = embedded(groups, encoder, lambda share: tell("embed", 0.2 + 0.4 * share))
+    vectors = embedded(groups, encoder, lambda share: on_progress("embed", 0.2 + 0.4 * share))
     directions = _directions(vectors, groups, split)
     columns = _columns(vectors, groups, directions)
-    tell("fit", 0.6)
+    on_progress("fit", 0.6)
     fitted = [fit(columns, groups, split, directions, encoder.encoder_id, seed) for fit in (_linear, _boosted)]
     model = _better(fitted, columns, groups, split)
-    tell("judge", 0.9)
+    on_progress("judge", 0.9)
     model.save(folder)
     return report(groups, model.p_correct(columns), split, learner=model.learner, folder=folder, seed=seed)
-
-
-def _unheard(step: str, share: float) -> None:
-    """Report progress to nobody."""
-    del step, share
 
 
 def _check(groups: Groups, split: Split) -> None:
