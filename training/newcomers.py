@@ -9,7 +9,7 @@ Source of the shrinkage: Gelman and Hill 2007 (partial pooling).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from rheostat.training.outcomes import OutcomeTable
 SAME_STRATEGY, SAME_MODEL, STRANGER = 8.0, 2.0, 0.25
 PRIOR_OUTCOMES = 10.0
 STEPS = 20
+_PER_ACTION = ("tokens_factor", "latency_factor", "latency_p95")  # of a cost head, next to its two linear heads
 
 
 def with_action(bundle: Bundle, action: Action, seen: OutcomeTable | None = None) -> Bundle:
@@ -104,9 +105,6 @@ def _costs(costs: CostHead, kin: Array, action: Action, others: Sequence[Action]
     shift = float(np.log(samples_of(action)) - budgets @ kin)
     changed: dict[str, Any] = {name: np.append(getattr(costs, name), getattr(costs, name) @ kin) for name in _PER_ACTION}
     return replace(costs, log_tokens=_linear(costs.log_tokens, kin, shift), log_latency=_linear(costs.log_latency, kin, shift), **changed)
-
-
-_PER_ACTION = tuple(field.name for field in fields(CostHead) if field.name in ("tokens_factor", "latency_factor", "latency_p95"))
 
 
 def _settled(bundle: Bundle, seen: OutcomeTable) -> Predictor:
