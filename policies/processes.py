@@ -46,10 +46,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
             return
         leader = psutil.Process(self.pid)
         members = [leader, *leader.children(recursive=True)]
-        _signal_group(self.pid, signal.SIGTERM)
+        signal_group(self.pid, signal.SIGTERM)
         _, left = psutil.wait_procs(members, timeout=timeout_s)
         if left:
-            _signal_group(self.pid, signal.SIGKILL)
+            signal_group(self.pid, signal.SIGKILL)
             psutil.wait_procs(left, timeout=timeout_s)
 
 
@@ -69,7 +69,8 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
     return Process.of(child.pid)
 
 
-def _signal_group(pid: int, number: int) -> None:
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to the whole group that a process leads; harmless when it is gone."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:

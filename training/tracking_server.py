@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rheostat.data.errors import RegistryError
-from rheostat.policies.processes import Detached, is_free
+from rheostat.policies.processes import Detached, is_free, signal_group
 from rheostat.training.tracking import is_healthy
 
 START_TIMEOUT_S = 240.0  # it takes about 10 s; a starved machine has taken two minutes
@@ -83,10 +83,10 @@ class TrackingServer:
         """End the server's process group: asked first, killed after `timeout_s`. Harmless when it is not running."""
         if self._process is None:
             return
-        _signal_group(self._process.pid, signal.SIGTERM)
+        signal_group(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        _signal_group(self._process.pid, signal.SIGKILL)
+        signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
         (self.folder / "mlflow.pid").unlink(missing_ok=True)
@@ -118,11 +118,6 @@ class TrackingServer:
 
     def _log_end(self) -> str:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
 
 
 def _free_port() -> int:
