@@ -188,10 +188,9 @@ def _network(arrays: Mapping[str, npt.NDArray[Any]], name: str, layers: int) -> 
 
 def _try_out(plan: Plan) -> None:
     """Take one step of every kind, so that arrays of the wrong shape are found now and not with a query."""
-    a = len(plan.arms)
     ones, caps = np.ones(max(plan.arms) + 1), np.ones(max(plan.arms) + 1, dtype=np.int64)
     course = Course(plan, Expected(ones / 2, ones, ones, caps, ones, ones > 0), multiplier=1.0)
     course.turn(Left())
-    for number, arm in enumerate(plan.arms[: min(a, 2)]):
+    for number, arm in enumerate(plan.arms[:2]):
         course.saw(arm, str(number))
         course.turn(Left())
