@@ -21,9 +21,18 @@ class Budgets:
     """
 
     def __init__(self, usd: Mapping[str, float], *, rate: float = 0.02, horizon: float = 500.0) -> None:
-        self._usd = dict(usd)
         self._rate, self._horizon = rate, horizon
         self._pacers: dict[str, Pacer] = {}
+        self.configure(usd)
+
+    def configure(self, usd: Mapping[str, float]) -> None:
+        """Take other budgets from the next request on; a pacer whose budget stays goes on.
+
+        Requests may be decided in other threads meanwhile: one that began under the old budget leaves a pacer of it behind,
+        which `multiplier` replaces.
+        """
+        self._usd = dict(usd)
+        self._pacers = {tier: pacer for tier, pacer in list(self._pacers.items()) if usd.get(tier) == pacer.budget}
 
     def __contains__(self, tier: str) -> bool:
         """Whether the tier has a budget."""
@@ -36,16 +45,18 @@ class Budgets:
             tier: of the request.
             path: of the bundle that decides; a tier's first request takes its start from there.
         """
-        if tier not in self._usd:
+        budget, pacer = self._usd.get(tier), self._pacers.get(tier)
+        if budget is None:
             return None
-        if tier not in self._pacers:
-            self._pacers[tier] = self._start(self._usd[tier], path)
-        return self._pacers[tier].multiplier
+        if pacer is None or pacer.budget != budget:
+            pacer = self._pacers[tier] = self._start(budget, path)
+        return pacer.multiplier
 
     def spent(self, tier: str, cost_usd: float) -> None:
         """Note what a request of a tier cost in the end."""
-        if tier in self._pacers:
-            self._pacers[tier].spent(cost_usd)
+        pacer = self._pacers.get(tier)
+        if pacer is not None:
+            pacer.spent(cost_usd)
 
     def _start(self, budget: float, path: MultiplierPath) -> Pacer:
         low, high = float(path.multiplier[1]), float(path.multiplier[-1])

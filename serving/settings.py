@@ -306,6 +306,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return {backend.model: backend.price for backend in self.backend}
 
     @property
+    def mean_costs(self) -> dict[str, float]:
+        """USD a request may cost on average, by the tiers that have such a budget."""
+        return {name: tier.mean_cost_usd for name, tier in self.tier.items() if tier.mean_cost_usd is not None}
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Model names in the order of the file, each once."""
         return tuple(dict.fromkeys(backend.model for backend in self.backend))

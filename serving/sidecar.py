@@ -58,7 +58,7 @@ class Sidecar:
         self._open = AsyncExitStack()
         self._toolbox = open_toolbox(config, environ=environ, stack=self._open)
         self._decider = Decider(FallbackController(runnable_fallback(config, self._toolbox)), metrics=self._metrics)
-        self._budgets = Budgets({name: tier.mean_cost_usd for name, tier in config.tier.items() if tier.mean_cost_usd is not None})
+        self._budgets = Budgets(config.mean_costs)
         self._controllers = Controllers(config, toolbox=self._toolbox, budgets=self._budgets)
         self._watcher = self._build_watcher()
         self._store = OutcomeStore(Path(config.store.path))
@@ -136,6 +136,7 @@ class Sidecar:
         fallback = FallbackController(runnable_fallback(changed, self._toolbox))
         self._fleet.apply(changed)
         self._config = changed
+        self._budgets.configure(changed.mean_costs)
         self._controllers.apply(changed)
         self._prices |= changed.prices
         self._metrics.tiers = frozenset([*changed.tier, PASSTHROUGH])

@@ -180,6 +180,17 @@ class Configured:
         return self.sidecar.ready()["config"]
 
 
+async def test_a_tier_given_a_budget_live_is_decided_by_it_from_then_on(good):
+    await asyncio.to_thread(wait_until, lambda: good.ready()["bundle"] == "good")
+    configured = Configured(good)
+    configured.write(f"{configured.first}\n[tier.balanced]\ntarget_accuracy = 0.85\nmean_cost_usd = 0.0001\n")
+    await asyncio.to_thread(wait_until, lambda: configured.status["applied"] == 1)
+    assert b'"rule":"budget"' in (await post(good))[2]
+    configured.write(configured.first)
+    await asyncio.to_thread(wait_until, lambda: configured.status["applied"] == 2)
+    assert b'"rule":"budget"' not in (await post(good))[2]
+
+
 @pytest.fixture
 def configured(tmp_path, engines):
     with running(Sidecar(tmp_path, engines[:1])) as sidecar:

@@ -37,6 +37,27 @@ def test_spending_more_than_the_budget_lowers_the_multiplier_of_that_tier_alone(
     assert after[1] == before[1]
 
 
+def test_budgets_may_change_at_any_time_and_a_pacer_whose_budget_stays_goes_on():
+    budgets = Budgets({"stays": 3.0, "changes": 3.0, "goes": 3.0})
+    for tier in ("stays", "changes", "goes"):
+        budgets.multiplier(tier, PATH)
+        budgets.spent(tier, 4.0)
+    paced = budgets.multiplier("stays", PATH)
+    budgets.configure({"stays": 3.0, "changes": 3.5, "comes": 3.5})
+    started = Budgets({"new": 3.5}).multiplier("new", PATH)
+    assert [budgets.multiplier(tier, PATH) for tier in ("stays", "changes", "goes", "comes")] == [paced, started, None, started]
+    assert ("goes" in budgets, "comes" in budgets) == (False, True)
+
+
+def test_a_budget_that_comes_back_begins_anew():
+    budgets = Budgets({"quick": 3.0})
+    first = budgets.multiplier("quick", PATH)
+    budgets.spent("quick", 4.0)
+    budgets.configure({})
+    budgets.configure({"quick": 3.0})
+    assert budgets.multiplier("quick", PATH) == first
+
+
 def test_a_stream_of_decisions_costs_what_was_budgeted_though_prices_drift():
     usd = {spelling: tokens * 1e-6 for spelling, tokens in zip(ACTIONS, TOKENS, strict=True)}
     budgets = Budgets({"paced": 150e-6}, horizon=200.0)
