@@ -22,7 +22,7 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.samples import KEY, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
-from rheostat.data.verifiers import Verifier, verifier_of
+from rheostat.data.verifiers import Verifier, grade, verifier_of
 from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
 from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
@@ -264,8 +264,6 @@ def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifi
     query, sampler = job.query, job.sampler
     kind = query.kind or "text"
     answer = extract(completion.text, kind)
-    verifier = verifier or verifier_of(query.dataset)
-    graded = completion.text if verifier.reads_reply else answer
     return Sample(
         dataset=query.dataset,
         query_id=query.query_id,
@@ -276,7 +274,7 @@ def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifi
         temperature=sampler.temperature,
         answer=answer,
         gold=query.reference or "",
-        correct=verifier.verify(query.text, graded, query.reference, kind),
+        correct=grade(verifier or verifier_of(query.dataset), query, reply=completion.text, answer=answer),
         prompt_tokens=attempt.ledger.prompt,
         completion_tokens=completion.completion_tokens,
         latency_s=attempt.latency_s,

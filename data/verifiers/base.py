@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from rheostat.data.schema import AnswerKind
+from rheostat.data.schema import AnswerKind, Query
 
 
 class Verifier(Protocol):
@@ -22,3 +22,16 @@ class Verifier(Protocol):
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:
         """The score in [0, 1], where 1.0 means solved; None for an abstention."""
         ...
+
+
+def grade(verifier: Verifier, query: Query, *, reply: str, answer: str | None) -> float | None:
+    """The score of a reply by the query's own reference; None for an abstention.
+
+    Args:
+        verifier: says which of the two it reads.
+        query: what was asked.
+        reply: the whole of it.
+        answer: what was extracted from it.
+    """
+    given = reply if verifier.reads_reply else answer
+    return verifier.verify(query.text, given, query.reference, query.kind or "text")

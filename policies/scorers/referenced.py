@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rheostat.data.schema import Query
-from rheostat.data.verifiers import Verifier
+from rheostat.data.verifiers import Verifier, grade
 from rheostat.policies.base import Call, Candidate
 
 
@@ -16,5 +16,4 @@ class Referenced:
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:  # noqa: ARG002
         """The verifier's score; an abstention without a reference."""
-        given = candidate.text if self._verifier.reads_reply else candidate.answer
-        return self._verifier.verify(query.text, given, query.reference, query.kind or "text")
+        return grade(self._verifier, query, reply=candidate.text, answer=candidate.answer)
