@@ -125,27 +125,30 @@ class Routes:
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        chat = await self._read(request, parse_chat)
-        return await self._served(request, chat, whole=lambda completion: completion, translated=lambda sink: sink)
+        principal, chat = await self._read(request, parse_chat)
+        return await self._served(request, principal, chat, whole=lambda completion: completion, translated=lambda sink: sink)
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
-        chat = await self._read(request, parse_completion)
-        return await self._served(request, chat, whole=text_completion, translated=lambda sink: TranslatingSink(sink, TextStream()))
+        principal, chat = await self._read(request, parse_completion)
+        return await self._served(
+            request, principal, chat, whole=text_completion, translated=lambda sink: TranslatingSink(sink, TextStream())
+        )
 
     async def responses(self, request: Request) -> Response:
         """`POST /v1/responses`."""
-        asked = await self._read(request, parse_response)
+        principal, asked = await self._read(request, parse_response)
 
         def translated(sink: Sink) -> Sink:
             return TranslatingSink(sink, ResponseStream(asked, new_id("r")))
 
-        return await self._served(request, asked.chat, whole=lambda completion: response(completion, asked), translated=translated)
+        return await self._served(
+            request, principal, asked.chat, whole=lambda completion: response(completion, asked), translated=translated
+        )
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decide`: what would be done, and why; nothing is spent."""
-        principal = self._principal(request)
-        chat = await self._read(request, parse_chat)
+        principal, chat = await self._read(request, parse_chat)
         with entered(principal.allowance):
             return json_response(await self._services.executor.dry_run(self._services.executor.admit(chat, principal)))
 
@@ -214,10 +217,16 @@ class Routes:
             return error_response(of_error(error))
 
     async def _served(
-        self, request: Request, chat: Chat, *, whole: Callable[[ChatCompletion], msgspec.Struct], translated: Callable[[Sink], Sink]
+        self,
+        request: Request,
+        principal: Principal,
+        chat: Chat,
+        *,
+        whole: Callable[[ChatCompletion], msgspec.Struct],
+        translated: Callable[[Sink], Sink],
     ) -> Response:
         """An answer of the executor, as a stream where one was asked for, in the words of one API."""
-        executor, principal = self._services.executor, self._principal(request)
+        executor = self._services.executor
         admitted = executor.admit(chat, principal)
         if chat.stream:
             return EventStream(lambda sink: self._stream(admitted, sink, translated(sink)))
@@ -239,10 +248,10 @@ class Routes:
             body = await while_connected(request.receive, self._services.forwarder.forward(call, principal))
         return Response(body, media_type="application/json")
 
-    async def _read(self, request: Request, parse: Callable[..., T]) -> T:
-        """The request, checked; a caller without a key learns nothing of what was wrong with it."""
-        self._principal(request)
-        return parse(await self._body(request), request.headers.raw, limits=self._services.limits)
+    async def _read(self, request: Request, parse: Callable[..., T]) -> tuple[Principal, T]:
+        """Whose request it is, and the request, checked; a caller without a key learns nothing of what was wrong with it."""
+        principal = self._principal(request)
+        return principal, parse(await self._body(request), request.headers.raw, limits=self._services.limits)
 
     def _principal(self, request: Request) -> Principal:
         return self._services.keys.principal(request.headers.getlist("authorization"))
