@@ -9,6 +9,7 @@ import msgspec
 
 from rheostat.data.errors import ActionError, BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
 from rheostat.serving.limits import LimitError
+from rheostat.serving.shapes import ErrorAnswer, Failure
 
 RETRY_AFTER_S = 1
 
@@ -26,8 +27,8 @@ def wire_error(
 ) -> WireError:
     """An error answer of the given status; the `type` follows from it."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    body = msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-    return WireError(status, body, headers or {})
+    answer = ErrorAnswer(error=Failure(message=message, type=kind, param=param, code=code))
+    return WireError(status, msgspec.json.encode(answer), headers or {})
 
 
 def of_error(error: RheostatError) -> WireError:

@@ -138,10 +138,11 @@ class EventStream(Response):
         except ClientGone:
             return
         except RheostatError as error:
+            told = of_error(error)
             if not sink.started:
-                self.status_code = of_error(error).status
-                await error_response(of_error(error))(scope, receive, send)
+                self.status_code = told.status
+                await error_response(told)(scope, receive, send)
                 return
             # The empty line ends an event of which only some lines came.
-            await sink.write(b"\n" + event(msgspec.json.decode(of_error(error).body)))
+            await sink.write(b"\n" + event(msgspec.Raw(told.body)))
         await sink.end()

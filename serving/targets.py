@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from rheostat.data.errors import RequestError
 from rheostat.serving.config import Config
+from rheostat.serving.shapes import Model, Models
 
 AUTO = "auto"
 
@@ -41,9 +40,6 @@ def names(config: Config) -> list[str]:
     return [AUTO, *(f"{AUTO}:{tier}" for tier in config.tier), *config.models]
 
 
-def listing(config: Config, created_s: float) -> dict[str, Any]:
+def listing(config: Config, created_s: float) -> Models:
     """The answer of `/v1/models`."""
-    return {
-        "object": "list",
-        "data": [{"id": name, "object": "model", "created": int(created_s), "owned_by": "rheostat"} for name in names(config)],
-    }
+    return Models(data=[Model(id=name, created=int(created_s)) for name in names(config)])
