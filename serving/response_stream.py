@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from rheostat.serving.responses import Asked, response_usage
+from rheostat.serving.responses import Asked, response_usage, status_of, why_incomplete
 from rheostat.serving.shapes import FunctionCall, OutputItem, OutputMessage, OutputText, Response, Usage
 
 Chunk = dict[str, Any]
@@ -62,11 +62,19 @@ class ResponseStream:
     def _delta(self, delta: Chunk) -> bytes:
         said = b""
         if text := delta.get("content"):
-            said += self._switch(_Text) if not isinstance(self._open, _Text) else b""
-            said += self._open.add(text) if isinstance(self._open, _Text) else b""
+            said += self._text(text)
         for piece in delta.get("tool_calls") or ():
             said += self._call(piece)
         return said
+
+    def _text(self, piece: str) -> bytes:
+        """A piece of the open message, which is opened where another item is, or none."""
+        said = b""
+        if not isinstance(self._open, _Text):
+            said += self._close()
+            self._open = _Text(self)
+            said += self._open.begin()
+        return said + self._open.add(piece)
 
     def _call(self, piece: Chunk) -> bytes:
         said, index, function = b"", piece.get("index", 0), piece.get("function") or {}
@@ -75,11 +83,6 @@ class ResponseStream:
             self._open = _Call(self, index, call_id=piece.get("id") or f"call_{index}", name=function.get("name") or "")
             said += self._open.begin()
         return said + self._open.add(function.get("arguments") or "")
-
-    def _switch(self, kind: type[_Text]) -> bytes:
-        said = self._close()
-        self._open = kind(self)
-        return said + self._open.begin()
 
     def _close(self, status: str = "completed") -> bytes:
         if self._open is None:
@@ -90,17 +93,17 @@ class ResponseStream:
         return said
 
     def _end(self, chunk: Chunk) -> bytes:
-        cut = self._finish_reason == "length"
-        said = b"" if self._open or self._done else self._switch(_Text)
-        said += self._close("incomplete" if cut else "completed")
+        status = status_of(self._finish_reason)
+        said = b"" if self._open or self._done else self._text("")
+        said += self._close(status)
         usage = response_usage(msgspec.convert(chunk["usage"], Usage))
         last = self._response(
-            status="incomplete" if cut else "completed",
-            incomplete_details={"reason": "max_output_tokens"} if cut else None,
+            status=status,
+            incomplete_details=why_incomplete(self._finish_reason),
             usage=usage,
             rheostat=chunk["rheostat"],
         )
-        return said + self.event("response.incomplete" if cut else "response.completed", response=last)
+        return said + self.event(f"response.{status}", response=last)
 
     def _response(self, **fields: Any) -> Response:
         return Response(
@@ -139,7 +142,9 @@ class _Text:
         return added + self._stream.event("response.content_part.added", **self._at, part=OutputText(text=""))
 
     def add(self, text: str) -> bytes:
-        """The event of a piece."""
+        """The event of a piece; none for an empty one."""
+        if not text:
+            return b""
         self._pieces.append(text)
         return self._stream.event("response.output_text.delta", **self._at, delta=text, logprobs=[])
 

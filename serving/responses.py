@@ -129,8 +129,8 @@ def response(chat: ChatCompletion, asked: Asked) -> Response:
     return Response(
         id=f"resp_{number}",
         created_at=chat.created,
-        status=_status(choice.finish_reason),
-        incomplete_details=_why_incomplete(choice.finish_reason),
+        status=status_of(choice.finish_reason),
+        incomplete_details=why_incomplete(choice.finish_reason),
         model=chat.model,
         output=_output(choice, number),
         usage=response_usage(chat.usage),
@@ -154,16 +154,18 @@ def _number(chat_id: str) -> str:
     return chat_id.removeprefix("chatcmpl-")
 
 
-def _status(finish_reason: str | None) -> Literal["completed", "incomplete"]:
+def status_of(finish_reason: str | None) -> Literal["completed", "incomplete"]:
+    """How a response ended whose answer ended so."""
     return "incomplete" if finish_reason == "length" else "completed"
 
 
-def _why_incomplete(finish_reason: str | None) -> dict[str, str] | None:
+def why_incomplete(finish_reason: str | None) -> dict[str, str] | None:
+    """What cut the response short, where anything did."""
     return {"reason": "max_output_tokens"} if finish_reason == "length" else None
 
 
 def _output(choice: Choice, number: str) -> list[OutputItem]:
-    message, status = choice.message, _status(choice.finish_reason)
+    message, status = choice.message, status_of(choice.finish_reason)
     calls: list[OutputItem] = [
         FunctionCall(
             id=f"fc_{number}_{index}",
