@@ -131,6 +131,10 @@ class CostHead:
         """Expected prompt tokens of texts of that length."""
         return np.asarray(self.prompt_base + self.prompt_per_character * n_characters)
 
+    def cost_usd(self, features: FeatureRow, n_characters: Array, prices: PriceVector) -> Array:
+        """(n, a) expected USD of queries whose texts are (n,) characters long."""
+        return np.asarray(self.tokens(features) * prices.output + self.prompt_tokens(n_characters)[:, None] * prices.prompt)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceVector:

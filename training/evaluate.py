@@ -8,7 +8,7 @@ Source of the intervals: Efron 1979 (percentile bootstrap).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -206,6 +206,11 @@ def price_vector(bundle: Bundle, prices: Mapping[str, Price]) -> PriceVector:
     return PriceVector.of([price.usd_per_1m_output for price in priced], [price.usd_per_1m_input for price in priced])
 
 
+def lengths(texts: Sequence[str]) -> Array:
+    """(n,) characters of each text."""
+    return np.array([len(text) for text in texts], dtype=np.float64)
+
+
 def costed(table: OutcomeTable, prices: Mapping[str, Price]) -> Costed:
     """A complete table with its costs."""
     return Costed(table.reward, table.tokens, table.cost_usd(prices))
@@ -226,10 +231,7 @@ def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], *, e
     table = table.only([str(action) for action in bundle.actions])
     encoder = bundle.encoder if encoder is None else encoder
     features = feature_rows(encoder.encode(list(table.texts)), table.texts)
-    vector = price_vector(bundle, prices)
-    length = np.array([len(text) for text in table.texts], dtype=np.float64)
-    prompt = bundle.predictor.costs.prompt_tokens(length)[:, None]
-    cost = bundle.predictor.costs.tokens(features) * vector.output + prompt * vector.prompt
+    cost = bundle.predictor.costs.cost_usd(features, lengths(table.texts), price_vector(bundle, prices))
     return Judged(bundle.predictor.p_correct(features), cost, costed(table, prices))
 
 

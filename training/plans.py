@@ -25,7 +25,16 @@ from rheostat.training import sequential
 from rheostat.training.baselines import WORTH, Costed, best_fixed, policy_utility
 from rheostat.training.curves import Spend
 from rheostat.training.draws import Draws, draw
-from rheostat.training.evaluate import Bootstrap, Interval, SequentialPoint, SequentialReport, costed, interval_of, price_vector
+from rheostat.training.evaluate import (
+    Bootstrap,
+    Interval,
+    SequentialPoint,
+    SequentialReport,
+    costed,
+    interval_of,
+    lengths,
+    price_vector,
+)
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import OutcomeTable, Rows
 from rheostat.training.sample_log import SampleLog
@@ -192,9 +201,7 @@ class _Table:
 
 
 def _whole(bundle: Bundle, data: TrainingSet, p: Array, prices: Mapping[str, Price]) -> Part:
-    vector, costs = price_vector(bundle, prices), bundle.predictor.costs
-    length = np.array([len(text) for text in data.table.texts], dtype=np.float64)
-    expected = costs.tokens(data.features) * vector.output + costs.prompt_tokens(length)[:, None] * vector.prompt
+    expected = bundle.predictor.costs.cost_usd(data.features, lengths(data.table.texts), price_vector(bundle, prices))
     return Part(p, expected, costed(data.table, prices), data.table.prompt_tokens)
 
 

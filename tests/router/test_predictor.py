@@ -28,6 +28,14 @@ def test_prediction_joins_chances_tokens_and_prices():
     np.testing.assert_allclose(prediction.latency_s, TOKENS / 100)
 
 
+def test_queries_together_cost_what_each_is_predicted_to_alone():
+    prices = PriceVector.of([1.0, 2.0, 3.0], [5.0, 0.0, 4.0])
+    predictor, lengths = known_predictor(), [0, 100, 4000]
+    together = predictor.costs.cost_usd(np.tile(ROW, (3, 1)), np.array(lengths, dtype=np.float64), prices)
+    for cost, length in zip(together, lengths, strict=True):
+        np.testing.assert_array_equal(cost, predictor.predict(ROW, prices, length).cost_usd)
+
+
 def test_learners_are_mixed_by_weight_in_logits():
     one, other = constant(np.array([0.0, 1.0, 2.0])), constant(np.array([2.0, 1.0, 0.0]))
     predictor = replace(known_predictor(), learners=(one, other), weights=(0.75, 0.25))
