@@ -57,8 +57,8 @@ def strategy_request(job: Job, toolbox: Toolbox, *, seed: int) -> GenerateReques
 
 def note_samples(job: Job, completions: Sequence[Completion]) -> tuple[Candidate, ...]:
     """Note in the job what its call gave, and return it as candidates; the first one is the answer."""
-    kind = job.query.kind or "text"
-    found = tuple(candidate(each, index=each.index, model=job.action.model, kind=kind) for each in completions)
+    kind, asked = job.query.kind or "text", job.query.sampling.extra
+    found = tuple(candidate(each, index=each.index, model=job.action.model, kind=kind, asked=asked) for each in completions)
     job.samples, job.agreement = len(found), agreement(found)
     if found:
         job.chosen, job.answer, job.stop_reason = found[0], found[0].answer, found[0].finish_reason
