@@ -11,7 +11,7 @@ from collections import deque
 from rheostat.data.errors import RequestError
 from rheostat.serving.metrics import Metrics
 
-QUEUE_FULL, WAITED, DRAINING = "queue_full", "waited", "draining"
+QUEUE_FULL, WAITED = "queue_full", "waited"
 
 
 class Admission:

@@ -25,6 +25,7 @@ from rheostat.serving.auth import Keys, Principal
 from rheostat.serving.completions import TextStream, parse_completion, text_completion
 from rheostat.serving.config import Config
 from rheostat.serving.dialect import TranslatingSink
+from rheostat.serving.edge import CLIENT_CLOSED
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
@@ -43,7 +44,6 @@ from rheostat.serving.stream import Sink
 from rheostat.serving.usage import Finished, days_asked, usage_by_day
 from rheostat.serving.wire import Chat, Limits, parse_chat
 
-CLIENT_CLOSED = 499
 DECISION_HEADER = "x-rheostat-decision"
 
 T = TypeVar("T")

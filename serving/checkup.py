@@ -17,7 +17,6 @@ import msgspec
 
 from rheostat.data.errors import RheostatError
 from rheostat.data.outcomes import OutcomeReader
-from rheostat.data.schema import Action
 from rheostat.router.bundle import Bundle, check_in_child
 from rheostat.serving.config import Config, secret
 from rheostat.serving.fleet import Environ
@@ -71,7 +70,7 @@ async def _bundle(config: Config) -> Check:
 
 def _fits(bundle: Bundle, config: Config) -> Check:
     """Whether the bundle's actions can be run by the configured models."""
-    wanted = {Action.parse(str(action)).model for action in bundle.actions}
+    wanted = {action.model for action in bundle.actions}
     missing = sorted(wanted - set(config.models))
     found = f"version {bundle.version}, {len(bundle.actions)} actions"
     if not missing:

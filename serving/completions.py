@@ -12,13 +12,11 @@ import msgspec
 from msgspec import UNSET
 
 from rheostat.data.errors import RequestError
-from rheostat.serving.answer import event
+from rheostat.serving.answer import DONE, event
 from rheostat.serving.decoding import check_depth, decode
 from rheostat.serving.options import Headers
 from rheostat.serving.shapes import ChatCompletion, ChoiceLogprobs, TextChoice, TextCompletion, TextLogprobs
 from rheostat.serving.wire import LIMITS, Chat, Generating, Limits, chat_of, passed_on
-
-DONE = b"data: [DONE]\n\n"
 
 
 class CompletionBody(Generating, frozen=True, kw_only=True, forbid_unknown_fields=True):

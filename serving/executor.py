@@ -131,7 +131,7 @@ class Executor:
         action = Action.parse(decision.action)
         guidance = self._decisions.follow(admitted, decision)
         worst = _worst_case(query.messages, _cap_tokens(action, guidance))
-        usd = worst.cost_usd(self._config.prices.get(action.model, Price()))
+        usd = worst.cost_usd(self._jobs.prices.get(action.model, Price()))
         with (
             allowance.hold(tokens=worst.completion, usd=usd) as hold,
             self._jobs.open(decision, query, verifier=admitted.chat.verifier) as job,

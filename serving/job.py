@@ -95,18 +95,22 @@ class Job:
 
 
 class Jobs:
-    """Opens jobs and closes each exactly once, in the store and in the metrics."""
+    """Opens jobs and closes each exactly once, in the store and in the metrics.
+
+    Attributes:
+        prices: by model, also of those that have left the configuration; others may join at any time.
+    """
 
     def __init__(self, *, recorder: Recorder, metrics: Metrics, prices: Mapping[str, Price], budgets: Budgets = NO_BUDGETS) -> None:
         self._recorder = recorder
         self._metrics = metrics
-        self._prices = prices
+        self.prices = prices
         self._budgets = budgets
 
     @contextmanager
     def open(self, decision: Decision, query: Query, *, verifier: str | None = None) -> Iterator[Job]:
         """Record the decision, then carry it out inside; the outcome is recorded on every way out."""
-        job = Job(decision, query, self._prices, verifier=verifier)
+        job = Job(decision, query, self.prices, verifier=verifier)
         self._recorder.decided(decision, query)
         self._metrics.decided(decision)
         try:

@@ -10,7 +10,7 @@ import msgspec
 from rheostat import __version__
 from rheostat.serving.completions import CompletionBody
 from rheostat.serving.feedback import Feedback, Judged
-from rheostat.serving.options import HEADER_PREFIX, Options
+from rheostat.serving.options import Options, header_of
 from rheostat.serving.passthrough import DetokenizeBody, EmbeddingsBody, TokenizeBody
 from rheostat.serving.responses import ResponseBody
 from rheostat.serving.shapes import ChatCompletion, ErrorAnswer, Models, Response, TextCompletion, UsageReport
@@ -105,8 +105,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 def _headers(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Every option as the header that may carry it."""
     return [
-        {"name": HEADER_PREFIX + name.replace("_", "-"), "in": "header", "required": False, "schema": schema}
-        for name, schema in options["properties"].items()
+        {"name": header_of(name), "in": "header", "required": False, "schema": schema} for name, schema in options["properties"].items()
     ]
 
 

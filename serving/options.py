@@ -80,7 +80,7 @@ def read_options(body: Options | None, headers: Headers) -> Options:
         parsed = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
         wrong = of_validation(str(error))
-        raise RequestError(f"header {wrong}", param=_header(wrong.param or "")) from error
+        raise RequestError(f"header {wrong}", param=header_of(wrong.param or "")) from error
     _check_finite(parsed, given)
     given_in_body = ((name, getattr(body, name)) for name in Options.__struct_fields__) if body is not None else ()
     set_in_body = {name: value for name, value in given_in_body if value != getattr(_UNSET, name)}
@@ -96,7 +96,7 @@ def _header_options(headers: Headers) -> dict[str, str]:
             continue
         option = name.removeprefix(HEADER_PREFIX).replace("-", "_")
         if option not in Options.__struct_fields__:
-            known = ", ".join(map(_header, Options.__struct_fields__))
+            known = ", ".join(map(header_of, Options.__struct_fields__))
             raise RequestError(f"{name}: unknown header; known are {known}", param=name, code="unknown_field")
         if option in given:
             raise RequestError(f"{name}: the header is given twice", param=name, code="duplicate_key")
@@ -108,8 +108,9 @@ def _check_finite(options: Options, given: Mapping[str, str]) -> None:
     for name in given:
         value = getattr(options, name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"header {name}: {value} is no number", param=_header(name))
+            raise RequestError(f"header {name}: {value} is no number", param=header_of(name))
 
 
-def _header(option: str) -> str:
+def header_of(option: str) -> str:
+    """The header that may carry an option."""
     return HEADER_PREFIX + option.replace("_", "-")

@@ -86,11 +86,6 @@ class Sessions:
             self._kept.popitem(last=False)
 
 
-def in_tool_loop(messages: Sequence[Message]) -> bool:
-    """Whether the conversation ends with the results of tools, so that the model that called them is to go on."""
-    return bool(messages) and messages[-1].get("role") == "tool"
-
-
 def _tool_loop(messages: Sequence[Message]) -> Iterator[str]:
     """The ids of the calls whose results end the conversation."""
     for message in reversed(messages):

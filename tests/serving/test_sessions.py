@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from rheostat.data.schema import Action
 from rheostat.serving.config import SessionsConfig
-from rheostat.serving.sessions import Sessions, in_tool_loop
+from rheostat.serving.sessions import Sessions
 
 ACTION = Action.parse("pocket/cot@256")
 OTHER = Action.parse("pocket-large/direct@64")
@@ -59,7 +59,6 @@ def test_a_tool_loop_is_kept_always_and_by_the_ids_of_its_calls():
     sessions = Sessions(SessionsConfig())
     keep(sessions, call_ids=("c1", "c2"))
     loop = (*FIRST, said("assistant", None, tool_calls=[{"id": "c2"}]), said("tool", "12", tool_call_id="c2"))
-    assert in_tool_loop(loop)
     assert sessions.recall("ann", "auto", loop, None) == ACTION
     assert sessions.recall("bob", "auto", loop, None) is None
     assert sessions.recall("ann", "auto", (*loop, said("user", "Thanks")), None) is None
