@@ -34,7 +34,7 @@ from rheostat.router.base import Array, Encoder, FeatureRow
 from rheostat.router.courses import Plan, plan_arrays, plan_from
 from rheostat.router.encoder import StaticEncoder, copy_static, load_encoder
 from rheostat.router.guard import Guard
-from rheostat.router.predictor import Predictor
+from rheostat.router.predictor import Predictor, PriceVector
 from rheostat.router.stopping import StopModel, stop_arrays, stops_from
 
 MANIFEST = "manifest.json"
@@ -58,6 +58,10 @@ class HeldOut(NamedTuple):
     reward: Array
     tokens: Array
     prompt_tokens: Array
+
+    def cost_usd(self, prices: PriceVector) -> Array:
+        """(n, a) USD at these prices."""
+        return np.asarray(self.tokens * prices.output + self.prompt_tokens * prices.prompt)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Paths:
 
     def __init__(self, held_out: HeldOut, prices: PriceVector) -> None:
         self._held_out = held_out
-        self._cost = held_out.tokens * prices.output + held_out.prompt_tokens * prices.prompt
+        self._cost = held_out.cost_usd(prices)
         self._paths: dict[bytes, MultiplierPath] = {}
 
     def of(self, allowed: Mask) -> MultiplierPath:

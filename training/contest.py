@@ -131,8 +131,8 @@ class _Reference:
 
 
 def _held_out(bundle: Bundle, prices: Mapping[str, Price]) -> Costed:
-    held, price = bundle.held_out, price_vector(bundle, prices)
-    return Costed(held.reward, held.tokens, held.tokens * price.output + held.prompt_tokens * price.prompt)
+    held = bundle.held_out
+    return Costed(held.reward, held.tokens, held.cost_usd(price_vector(bundle, prices)))
 
 
 def _signed(interval: Interval, scale: float = 1.0, unit: str = "") -> str:

@@ -66,7 +66,7 @@ def certify_live(
     least = seen if smallest_propensity is None else smallest_propensity
     if not 0 < least <= seen * (1 + 1e-9):
         raise DatasetError(f"the smallest propensity is {least:g}, the log has one of {seen:g}: give one in (0, {seen:g}]")
-    multipliers = held_out_path(bundle, log.table.actions, prices).multiplier
+    multipliers = held_out_path(bundle, prices).multiplier
     multipliers = multipliers[np.linspace(0, len(multipliers) - 1, N_POLICIES).astype(int)]
     values = _weighted_rewards(log, bundle, prices, multipliers)
 

@@ -18,7 +18,7 @@ from rheostat.router.calibration import sigmoid
 from rheostat.router.guard import distances
 from rheostat.router.rules import MultiplierPath, choose_rows
 from rheostat.router.ruling import FORCED
-from rheostat.training.evaluate import judge
+from rheostat.training.evaluate import judge, price_vector
 from rheostat.training.fit import training_set
 from rheostat.training.learners import TrainingSet, fit_logistic
 from rheostat.training.ope import LoggedBandit
@@ -84,7 +84,7 @@ def logged_bandit(
         encoder: the bundle's where it is loaded already.
     """
     table = log.table
-    multiplier, _ = held_out_path(bundle, table.actions, prices).for_target(target)
+    multiplier, _ = held_out_path(bundle, prices).for_target(target)
     picks = picks_of(bundle, table, prices, [multiplier], encoder=encoder)[:, 0]
     taken = table.weight.argmax(axis=1)
     rows = np.arange(len(table))
@@ -108,10 +108,10 @@ def picks_of(
     return np.where(far[:, None], bundle.guard.action, picks)
 
 
-def held_out_path(bundle: Bundle, actions: tuple[str, ...], prices: Mapping[str, Price]) -> MultiplierPath:
+def held_out_path(bundle: Bundle, prices: Mapping[str, Price]) -> MultiplierPath:
     """What each multiplier gave on the queries the bundle keeps, at today's prices."""
     held = bundle.held_out
-    return MultiplierPath.of(held.p_correct, _held_out_table(bundle, actions).cost_usd(prices), held.reward)
+    return MultiplierPath.of(held.p_correct, held.cost_usd(price_vector(bundle, prices)), held.reward)
 
 
 def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) -> Array:
@@ -126,21 +126,3 @@ def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) ->
 
 def _fitted(data: TrainingSet, rest: np.ndarray, part: np.ndarray, seed: int) -> Array:
     return sigmoid(fit_logistic(data.rows(rest), seed).logits(data.features[part]))
-
-
-def _held_out_table(bundle: Bundle, actions: tuple[str, ...]) -> OutcomeTable:
-    """The bundle's held-out queries as a table, for their costs."""
-    held, n = bundle.held_out, len(bundle.held_out.reward)
-    ones = np.ones_like(held.reward)
-    return OutcomeTable(
-        query_ids=tuple(map(str, range(n))),
-        texts=("",) * n,
-        datasets=("",) * n,
-        levels=(0,) * n,
-        actions=actions,
-        reward=held.reward,
-        tokens=held.tokens,
-        prompt_tokens=held.prompt_tokens,
-        latency_s=ones,
-        weight=ones,
-    )

@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from rheostat.cli import app
 from rheostat.data.errors import DatasetError
-from rheostat.data.ledger import Ledger
+from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Constraints, Decision, Outcome, Query
 from rheostat.data.store import OutcomeStore
 from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.serving.recorder import Recorder
+from rheostat.training.evaluate import price_vector
 from rheostat.training.ope import ESTIMATORS, Evaluated, evaluate_policy
 from rheostat.training.ope_log import logged_bandit, modelled_rewards, picks_of, read_live
 from tests.training.make import ACTIONS, TOKENS, bundle, table
@@ -124,6 +125,12 @@ def test_far_from_its_training_the_guard_decides(tmp_path):
     careful = replace(router, guard=replace(router.guard, limit=-1.0))
     assert picks_of(router, table(10), {}, [0.0]).ravel().tolist() == [0] * 10
     assert picks_of(careful, table(10), {}, [0.0]).ravel().tolist() == [careful.guard.action] * 10
+
+
+def test_the_queries_a_bundle_keeps_cost_what_they_cost_in_the_table(tmp_path):
+    prices = {"m": Price(usd_per_1m_input=2.0, usd_per_1m_output=3.0)}
+    router = bundle(tmp_path, knows=True)
+    np.testing.assert_allclose(router.held_out.cost_usd(price_vector(router, prices)), table(100).cost_usd(prices))
 
 
 def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
