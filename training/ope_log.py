@@ -18,7 +18,7 @@ from rheostat.router.calibration import sigmoid
 from rheostat.router.guard import distances
 from rheostat.router.rules import MultiplierPath, choose_rows
 from rheostat.router.ruling import FORCED
-from rheostat.training.evaluate import judge, price_vector
+from rheostat.training.evaluate import lengths, price_vector
 from rheostat.training.fit import training_set
 from rheostat.training.learners import TrainingSet, fit_logistic
 from rheostat.training.ope import LoggedBandit
@@ -101,10 +101,11 @@ def picks_of(
     bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], multipliers: Iterable[float], *, encoder: Encoder | None = None
 ) -> npt.NDArray[np.intp]:
     """(n, L) the action a bundle takes on each query at each of L multipliers; the guard's far from what it was trained on."""
-    encoder = encoder or bundle.encoder
-    judged = judge(bundle, table, prices, encoder=encoder)
-    far = distances(bundle.guard.support, encoder.encode(list(table.texts))) > bundle.guard.limit
-    picks = np.stack([choose_rows(judged.p_correct, judged.cost_usd, multiplier) for multiplier in multipliers], axis=1)
+    data, predictor = training_set(table, encoder or bundle.encoder), bundle.predictor
+    p = predictor.p_correct(data.features)
+    cost = predictor.costs.cost_usd(data.features, lengths(table.texts), price_vector(bundle, prices))
+    far = distances(bundle.guard.support, data.features[:, : data.dimension]) > bundle.guard.limit
+    picks = np.stack([choose_rows(p, cost, multiplier) for multiplier in multipliers], axis=1)
     return np.where(far[:, None], bundle.guard.action, picks)
 
 
