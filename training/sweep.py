@@ -113,13 +113,6 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
 
 
-def sweep_now(
-    course: Course, servers: Servers, store_path: Path, *, concurrency: int = CONCURRENCY, on_progress: OnProgress | None = None
-) -> Swept:
-    """`sweep` for callers without an event loop; Ctrl-C closes the calls upstream and keeps what came."""
-    return asyncio.run(sweep(course, servers, store_path, concurrency=concurrency, on_progress=on_progress))
-
-
 async def sweep(
     course: Course,
     servers: Servers,
@@ -129,7 +122,7 @@ async def sweep(
     on_progress: OnProgress | None = None,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> Swept:
-    """Run the cells that the store does not have yet.
+    """Run the cells that the store does not have yet; Ctrl-C closes the calls upstream and keeps what came.
 
     Args:
         course: what to run.
