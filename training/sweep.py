@@ -21,7 +21,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Action, Decision, Outcome, Query, id_at
 from rheostat.data.store import OutcomeStore
-from rheostat.data.verifiers import Verifier, verifier_of
+from rheostat.data.verifiers import Verifier, grade, verifier_of
 from rheostat.policies.base import Backend, Meter, Toolbox
 from rheostat.policies.needs import check_needs, needs
 from rheostat.policies.run import Result, run_action
@@ -269,7 +269,6 @@ def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision, Outc
     """The run as if it had been decided: every action was taken for certain, so its propensity is 1."""
     query, action = cell
     grader = course.grader(query)
-    graded = result.text if grader.reads_reply else result.answer
     decision_id = course.decision_id(cell)
     decision = Decision(
         decision_id=decision_id,
@@ -292,7 +291,7 @@ def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision, Outc
         samples=len(result.evidence.candidates),
         stop_reason=result.stop_reason,
         estimated=any(attempt.estimated for attempt in result.attempts),
-        reward=grader.verify(query.text, graded, query.reference, query.kind or "text"),
+        reward=grade(grader, query, reply=result.text, answer=result.answer),
         reward_source=grader.name,
         attempts=result.attempts,
     )

@@ -85,7 +85,7 @@ def test_an_action_that_names_its_model_is_run_once_whatever_models_there_are():
 
 
 def test_collect_wants_the_key_that_its_backend_names_before_it_asks(swept):
-    sweep, server, folder = swept
+    _sweep, server, folder = swept
     config = folder / "rheostat.toml"
     config.write_text(config.read_text() + 'api_key_env = "RHEOSTAT_TEST_KEY"\n')
     refused = CliRunner().invoke(app, ["collect", "--config", str(config), "--state", str(folder), "--n", "2"])
