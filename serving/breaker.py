@@ -12,6 +12,7 @@ from collections.abc import Callable
 FAILURES_TO_OPEN = 3
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+EARLY_S = 0.1  # between two calls that try a replica although its pause is not over
 # So that the first failures of a quiet process may be retried, and a long quiet time does not save up a storm.
 RETRIES_AT_START = 10.0
 MOST_RETRIES_SAVED = 50.0
@@ -22,6 +23,8 @@ Clock = Callable[[], float]
 class Breaker:
     """Opens after failures in a row, for pauses that double; after a pause one call at a time may prove the replica well.
 
+    A pause is a guess about the replica, so where no other is left a call may try it early, now and then.
+
     Args:
         clock: seconds, monotonic.
     """
@@ -31,6 +34,7 @@ class Breaker:
         self._failures = 0
         self._closed_at_s = 0.0
         self._on_trial = False
+        self._early_at_s = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -42,21 +46,32 @@ class Breaker:
         """Seconds until a call may be tried; 0 when one may be now."""
         return max(0.0, self._closed_at_s - self._clock())
 
+    @property
+    def may_be_tried_early(self) -> bool:
+        """Whether one call may go ahead of the pause."""
+        return not self._on_trial and self._clock() >= self._early_at_s
+
     def begin(self) -> bool:
         """Note that a call starts; whether it is the trial."""
-        self._on_trial = self._failures >= FAILURES_TO_OPEN
+        self._on_trial = self.left_s > 0 or self._failures >= FAILURES_TO_OPEN
         return self._on_trial
 
     def end(self, *, trial: bool) -> None:
         """Note that a call is over, however it ended."""
-        self._on_trial = self._on_trial and not trial
+        if trial:
+            self._on_trial = False
+            self._early_at_s = self._clock() + EARLY_S
 
-    def succeeded(self) -> None:
-        """A call ended well: all is forgotten."""
+    def succeeded(self, *, trial: bool) -> None:
+        """A call ended well: its failures are forgotten, and a trial ends the pause."""
         self._failures = 0
+        if trial:
+            self._closed_at_s = self._clock()
 
     def failed(self) -> None:
-        """A call failed by the replica's fault."""
+        """A call failed by the replica's fault; in a pause that is nothing new: many calls may have begun before it."""
+        if self.left_s > 0:
+            return
         self._failures += 1
         beyond = self._failures - FAILURES_TO_OPEN
         if beyond >= 0:
@@ -64,7 +79,10 @@ class Breaker:
 
     def pause(self, seconds: float) -> None:
         """Hold calls back for that long at least, as the replica asked or earned."""
-        self._closed_at_s = max(self._closed_at_s, self._clock() + min(seconds, LONGEST_PAUSE_S))
+        now_s = self._clock()
+        if self.left_s == 0:
+            self._early_at_s = now_s + EARLY_S
+        self._closed_at_s = max(self._closed_at_s, now_s + min(seconds, LONGEST_PAUSE_S))
 
 
 class RetryBudget:

@@ -1,8 +1,9 @@
 """The replicas of one model behind one name: who gets a call, and what happens when it fails. Knows no routing.
 
 A call goes to the replica whose cache knows how its prompt begins, unless that one is clearly busier than the rest, and
-otherwise to the least loaded. It moves to another replica only while the client has been sent nothing of it, the error
-says that another might do better, and the retry budget has room.
+otherwise to the least loaded; where all are held back, one of them is tried early now and then, since an outage of all
+is as often a guess of ours as a fact. It moves to another replica only while the client has been sent nothing of it, the
+error says that another might do better, and the retry budget has room.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Pool:
         return any(not replica.is_out and not replica.is_full for replica in self.replicas)
 
     @property
+    def retry_after_s(self) -> float:
+        """Seconds until a replica might take a call, by what is known now; 0 where one would."""
+        return 0.0 if self.is_available else min((replica.breaker.left_s for replica in self.replicas), default=0.0)
+
+    @property
     def in_flight(self) -> int:
         """Calls in flight on all replicas."""
         return sum(replica.in_flight for replica in self.replicas)
@@ -117,7 +123,7 @@ class Pool:
         # Where no probe is answered, the probes may be at fault: a call will tell.
         fit = [replica for replica in open_ones if replica.is_well] or open_ones
         if not fit:
-            raise self._unavailable()
+            return self._early(tried)
         if self._prefix_affinity and len(fit) > 1:
             prefix = prefix_of(request)
             home = max(fit, key=lambda replica: _weight(replica.name, prefix))
@@ -125,13 +131,17 @@ class Pool:
                 return home
         return min(fit, key=lambda replica: replica.load)
 
-    def _unavailable(self) -> UpstreamError:
-        return UpstreamError(
-            f"no backend of model {self.name!r} can take a call: try again later",
-            backend=self.name,
-            status=503,
-            retry_after_s=min((replica.breaker.left_s for replica in self.replicas), default=0.0),
-        )
+    def _early(self, tried: Sequence[Replica]) -> Replica:
+        """The held-back replica that would be let in next, where one may be tried before; errors as `pick`."""
+        held = [each for each in self.replicas if each not in tried and not each.is_full and each.breaker.may_be_tried_early]
+        if not held:
+            raise UpstreamError(
+                f"no backend of model {self.name!r} can take a call: try again later",
+                backend=self.name,
+                status=503,
+                retry_after_s=self.retry_after_s,
+            )
+        return min(held, key=lambda replica: (not replica.is_well, replica.breaker.left_s))
 
 
 class _Tries:
@@ -157,6 +167,8 @@ class _Tries:
             self._pool._on_failure(replica.name)
         self._tried.append(replica)
         if final or not error.retryable or self._is_late() or not self._has_others() or not self._pool._retries.take():
+            # One replica asks to be left alone; when to come back is a question to all of them.
+            error.retry_after_s = self._pool.retry_after_s
             raise error
         self._pool._on_retry(self._pool.name)
 

@@ -110,7 +110,7 @@ class Replica:
                 self._learn(error)
             raise
         else:
-            self.breaker.succeeded()
+            self.breaker.succeeded(trial=trial)
         finally:
             self.breaker.end(trial=trial)
             self.in_flight -= 1
@@ -140,9 +140,9 @@ class Replica:
             await self.engine.close()
 
     def _learn(self, error: UpstreamError) -> None:
+        self.breaker.failed()
         if error.status in BUSY and error.retry_after_s:
             self.breaker.pause(error.retry_after_s)
-        self.breaker.failed()
 
     def _was_cut_early(self, error: UpstreamError, request: GenerateRequest, started_s: float) -> bool:
         """Whether a short deadline of the client's ended it: a client must not be able to eject replicas."""

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat.serving.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE_S, RETRIES_AT_START, Breaker, RetryBudget
+from rheostat.serving.breaker import EARLY_S, FAILURES_TO_OPEN, LONGEST_PAUSE_S, RETRIES_AT_START, Breaker, RetryBudget
 from tests.serving.scripted import Clock
 
 
@@ -53,7 +53,7 @@ def test_one_success_forgets_all_failures():
     clock = Clock()
     breaker = opened(clock)
     clock.now += 1
-    breaker.succeeded()
+    breaker.succeeded(trial=False)
     breaker.failed()
     assert not breaker.is_open
 
@@ -66,6 +66,47 @@ def test_a_pause_that_was_asked_for_is_kept_but_not_for_ever():
     assert breaker.left_s == 3
     breaker.pause(1e9)
     assert breaker.left_s == LONGEST_PAUSE_S
+
+
+def test_one_call_may_go_ahead_of_a_pause_now_and_then():
+    clock = Clock()
+    breaker = opened(clock)
+    assert not breaker.may_be_tried_early
+    clock.now += EARLY_S
+    assert breaker.may_be_tried_early
+    trial = breaker.begin()
+    assert trial
+    assert not breaker.may_be_tried_early
+    breaker.failed()
+    breaker.end(trial=trial)
+    assert not breaker.may_be_tried_early
+    clock.now += EARLY_S
+    assert breaker.may_be_tried_early
+
+
+def test_an_early_call_that_succeeds_ends_the_pause_and_one_that_began_before_it_does_not():
+    clock = Clock()
+    breaker = Breaker(clock)
+    before = breaker.begin()
+    breaker.pause(20)
+    breaker.succeeded(trial=before)
+    breaker.end(trial=before)
+    assert breaker.is_open
+    trial = breaker.begin()
+    breaker.succeeded(trial=trial)
+    breaker.end(trial=trial)
+    assert not breaker.is_open
+
+
+def test_failures_in_a_pause_make_it_no_longer():
+    clock = Clock()
+    breaker = opened(clock)
+    for _ in range(100):
+        breaker.failed()
+    assert breaker.left_s == 1
+    clock.now += 1
+    breaker.failed()
+    assert breaker.left_s == 2
 
 
 @given(st.floats(0, 1), st.lists(st.booleans(), max_size=400))

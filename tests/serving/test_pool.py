@@ -5,7 +5,7 @@ import pytest
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import GenerateRequest, Meter
-from rheostat.serving.breaker import FAILURES_TO_OPEN, RETRIES_AT_START
+from rheostat.serving.breaker import EARLY_S, FAILURES_TO_OPEN, RETRIES_AT_START
 from tests.serving.scripted import REQUEST, Clock, Scripted, down, pool_of
 
 
@@ -140,6 +140,31 @@ async def test_a_held_back_replica_gets_one_call_to_prove_itself():
     engine.gate.set()
     await trial
     assert pool.is_available
+
+
+async def test_where_all_are_held_back_a_call_goes_ahead_of_the_pause_and_ends_it_when_it_succeeds():
+    clock = Clock()
+    first, second = Scripted("a", down(503, retry_after_s=20)), Scripted("b", down(503, retry_after_s=10))
+    pool, _ = pool_of(first, second, clock=clock, prefix_affinity=False)
+    with pytest.raises(UpstreamError) as refused:
+        await pool.generate(REQUEST, Meter(10))
+    assert refused.value.retry_after_s == 10
+    with pytest.raises(UpstreamError, match="no backend"):
+        await pool.generate(REQUEST, Meter(10))
+    clock.now += EARLY_S
+    await pool.generate(REQUEST, Meter(10))
+    assert (first.calls, second.calls) == (1, 2)
+    assert pool.is_available
+
+
+async def test_what_one_replica_asks_for_is_not_asked_of_clients_while_another_is_well():
+    first, second = Scripted("a", down(503, retry_after_s=20)), Scripted("b")
+    pool, _ = pool_of(first, second, prefix_affinity=False, retries=0.0)
+    with pytest.raises(UpstreamError) as refused:
+        await pool.generate(REQUEST, Meter(10))
+    assert refused.value.retry_after_s == 0
+    await pool.generate(REQUEST, Meter(10))
+    assert second.calls == 1
 
 
 async def test_a_full_replica_takes_no_call():
