@@ -22,7 +22,7 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.samples import KEY, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
-from rheostat.data.verifiers import Verifier, grade, verifier_of
+from rheostat.data.verifiers import Verifier, grade_aside, verifier_of
 from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
 from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
@@ -190,11 +190,12 @@ class _Run:
         """The call of a job."""
         return job.sampler.request(job.query, job.start, job.n, self._seed)
 
-    def keep(self, job: Job, generation: Generation) -> None:
+    async def keep(self, job: Job, generation: Generation) -> None:
         """Store and count what a call brought."""
         came = len(generation.completions)
-        for completion in generation.completions:
-            if not self._store.put(_sample(job, completion, generation.attempt, self._verifier)):
+        samples = (_sample(job, completion, generation.attempt, self._verifier) for completion in generation.completions)
+        for sample in await asyncio.gather(*samples):
+            if not self._store.put(sample):
                 raise StoreError(f"{self._store.path}: samples are not being written: free some disk or fix its permissions, and run again")
         if not self._store.healthy:
             raise StoreError(f"{self._store.path}: the disk does not take samples: free some space or fix its permissions, and run again")
@@ -260,7 +261,7 @@ def _frames(samples: Iterator[Sample]) -> Iterator[pl.DataFrame]:
             return
 
 
-def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifier | None) -> Sample:
+async def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifier | None) -> Sample:
     query, sampler = job.query, job.sampler
     kind = query.kind or "text"
     answer = extract(completion.text, kind)
@@ -274,7 +275,7 @@ def _sample(job: Job, completion: Completion, attempt: Attempt, verifier: Verifi
         temperature=sampler.temperature,
         answer=answer,
         gold=query.reference or "",
-        correct=grade(verifier or verifier_of(query.dataset), query, reply=completion.text, answer=answer),
+        correct=await grade_aside(verifier or verifier_of(query.dataset), query, reply=completion.text, answer=answer),
         prompt_tokens=attempt.ledger.prompt,
         completion_tokens=completion.completion_tokens,
         latency_s=attempt.latency_s,

@@ -32,7 +32,7 @@ class Work(Booking, Protocol):
         """The call of a job."""
         ...
 
-    def keep(self, job: Job, generation: Generation) -> None:
+    async def keep(self, job: Job, generation: Generation) -> None:
         """Take what a call brought."""
         ...
 
@@ -127,7 +127,7 @@ class _Lane:
             self._pool.failed(job, error)
         else:
             self._failing_since_s, self._pauses = None, 0
-            self._pool.work.keep(job, generation)
+            await self._pool.work.keep(job, generation)
         self._room += job.n
         self._freed.set()
         self._pool.queue.task_done()

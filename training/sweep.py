@@ -21,7 +21,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Action, Decision, Outcome, Query, id_at
 from rheostat.data.store import OutcomeStore
-from rheostat.data.verifiers import Verifier, grade, verifier_of
+from rheostat.data.verifiers import Verifier, grade_aside, verifier_of
 from rheostat.policies.base import Backend, Meter, Toolbox
 from rheostat.policies.needs import check_needs, needs
 from rheostat.policies.run import Result, run_action
@@ -220,7 +220,7 @@ class _Run:
                 continue
             self._failed_in_a_row[cell.action.model] = 0
             if pause_s is None or result.stop_reason != CUT_SHORT:
-                self._keep(cell, result)
+                await self._keep(cell, result)
                 return
             await asyncio.sleep(pause_s)
 
@@ -246,8 +246,8 @@ class _Run:
         hopeless = self._failed_in_a_row[cell.action.model] >= HOPELESS_AFTER
         return isinstance(error, UpstreamError) and error.retryable and not hopeless
 
-    def _keep(self, cell: Cell, result: Result) -> None:
-        for record in _records(self._course, cell, result):
+    async def _keep(self, cell: Cell, result: Result) -> None:
+        for record in await _records(self._course, cell, result):
             if not self._store.put(record) or not self._store.healthy:
                 raise StoreError(f"{self._store.path}: outcomes are not being written: free some disk, and run again")
         self._done += 1
@@ -265,7 +265,7 @@ class _Run:
             self._on_progress(told)
 
 
-def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision, Outcome]:
+async def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision, Outcome]:
     """The run as if it had been decided: every action was taken for certain, so its propensity is 1."""
     query, action = cell
     grader = course.grader(query)
@@ -291,7 +291,7 @@ def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision, Outc
         samples=len(result.evidence.candidates),
         stop_reason=result.stop_reason,
         estimated=any(attempt.estimated for attempt in result.attempts),
-        reward=grade(grader, query, reply=result.text, answer=result.answer),
+        reward=await grade_aside(grader, query, reply=result.text, answer=result.answer),
         reward_source=grader.name,
         attempts=result.attempts,
     )

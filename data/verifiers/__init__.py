@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rheostat.data.errors import ConfigError
 from rheostat.data.sandbox import Sandbox
-from rheostat.data.verifiers.base import Verifier, grade
+from rheostat.data.verifiers.base import Verifier, grade, grade_aside
 from rheostat.data.verifiers.code import SANDBOX_OFF, PythonTests
 from rheostat.data.verifiers.comparing import Choice, Exact, Numeric, YesNo
 from rheostat.data.verifiers.gym import GYM_PREFIX, GymReference, ReasoningGym, gym_dataset, gym_reference
@@ -12,7 +12,7 @@ from rheostat.data.verifiers.matching import JsonSchema, Latex, Regex
 
 __all__ = [
     "GYM_PREFIX", "VERIFIERS", "Choice", "Exact", "GymReference", "JsonSchema", "Latex", "Numeric", "PythonTests",
-    "ReasoningGym", "Regex", "Verifier", "YesNo", "grade", "gym_dataset", "gym_reference", "verifier", "verifier_of",
+    "ReasoningGym", "Regex", "Verifier", "YesNo", "grade", "grade_aside", "gym_dataset", "gym_reference", "verifier", "verifier_of",
 ]  # fmt: skip
 
 VERIFIERS: dict[str, Verifier] = {

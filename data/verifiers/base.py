@@ -5,6 +5,7 @@ An unparsed answer (None) scores 0.0. A missing reference is an abstention: None
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar, Protocol
 
 from rheostat.data.schema import AnswerKind, Query
@@ -13,11 +14,13 @@ from rheostat.data.schema import AnswerKind, Query
 class Verifier(Protocol):
     """Scores one answer against a reference.
 
-    `reads_reply` tells that it wants the whole reply in place of the answer extracted from it, as code and JSON need.
+    `reads_reply` tells that it wants the whole reply in place of the answer extracted from it, as code and JSON need;
+    `is_slow` that it waits for another process, which an event loop must not.
     """
 
     name: ClassVar[str]
     reads_reply: ClassVar[bool]
+    is_slow: ClassVar[bool]
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:
         """The score in [0, 1], where 1.0 means solved; None for an abstention."""
@@ -35,3 +38,10 @@ def grade(verifier: Verifier, query: Query, *, reply: str, answer: str | None) -
     """
     given = reply if verifier.reads_reply else answer
     return verifier.verify(query.text, given, query.reference, query.kind or "text")
+
+
+async def grade_aside(verifier: Verifier, query: Query, *, reply: str, answer: str | None) -> float | None:
+    """As `grade`, in a thread where the verifier is slow: calls in flight go on meanwhile. Cancelled, it ends by itself."""
+    if not verifier.is_slow:
+        return grade(verifier, query, reply=reply, answer=answer)
+    return await asyncio.to_thread(grade, verifier, query, reply=reply, answer=answer)

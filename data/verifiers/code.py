@@ -33,6 +33,7 @@ class PythonTests:
 
     name: ClassVar[str] = "python_tests"
     reads_reply: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
     sandbox: Sandbox | None = None
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002

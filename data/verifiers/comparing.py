@@ -16,6 +16,7 @@ class Exact:
 
     name: ClassVar[str] = "exact"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for the same answer, else 0.0."""
@@ -30,6 +31,7 @@ class Numeric:
 
     name: ClassVar[str] = "numeric"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
     relative: float = 1e-4
     absolute: float = 1e-9
 
@@ -48,6 +50,7 @@ class Choice:
 
     name: ClassVar[str] = "choice"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for the reference's letter; an abstention where the reference names no letter."""
@@ -76,6 +79,7 @@ class YesNo:
 
     name: ClassVar[str] = "yesno"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for the same side; an abstention where the reference is neither."""

@@ -37,6 +37,7 @@ class ReasoningGym:
 
     name: ClassVar[str] = "reasoning_gym"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 when solved; also for the data set's own answer in another spelling.

@@ -21,6 +21,7 @@ class Regex:
 
     name: ClassVar[str] = "regex"
     reads_reply: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = True
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for a match; an abstention where matching takes too long.
@@ -40,6 +41,7 @@ class Latex:
 
     name: ClassVar[str] = "latex"
     reads_reply: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for an equal expression; an abstention where comparing takes too long.
@@ -56,6 +58,7 @@ class JsonSchema:
 
     name: ClassVar[str] = "json_schema"
     reads_reply: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
         """1.0 for JSON that fits; an abstention where checking takes too long.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rheostat.data.schema import Query
-from rheostat.data.verifiers import Verifier, grade
+from rheostat.data.verifiers import Verifier, grade_aside
 from rheostat.policies.base import Call, Candidate
 
 
@@ -16,4 +16,4 @@ class Referenced:
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:  # noqa: ARG002
         """The verifier's score; an abstention without a reference."""
-        return grade(self._verifier, query, reply=candidate.text, answer=candidate.answer)
+        return await grade_aside(self._verifier, query, reply=candidate.text, answer=candidate.answer)

@@ -74,7 +74,7 @@ async def test_every_sample_of_every_task_is_stored_and_graded(tmp_path):
 
 async def test_another_verifier_grades_the_answers_and_may_read_whole_replies(tmp_path):
     class Steps:
-        name, reads_reply = "steps", True
+        name, reads_reply, is_slow = "steps", True, False
 
         def verify(self, question, answer, reference, kind):
             return float("1+2=3" in answer)

@@ -27,7 +27,7 @@ class Ledgerless:
     def request(self, job):
         return job.sampler.request(job.query, job.start, job.n, 0)
 
-    def keep(self, job, generation):
+    async def keep(self, job, generation):
         self.kept.append(job.start)
 
     def give_up(self, job, error):
@@ -89,7 +89,7 @@ async def test_a_lane_that_only_fails_closes_and_the_other_does_the_rest():
 
 async def test_an_error_that_is_not_a_backends_ends_the_pool():
     class Broken(Ledgerless):
-        def keep(self, job, generation):
+        async def keep(self, job, generation):
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):
