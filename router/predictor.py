@@ -1,6 +1,6 @@
 """From a feature row to what every action would give: P(correct), tokens, cost and seconds, in one batched call.
 
-Inference only, on numpy and LightGBM. Learners give logits; their weighted mean is calibrated. Knows nothing of how
+Inference only, on numpy. Learners give logits; their weighted mean is calibrated. Knows nothing of how
 any of it was fitted, nor of decision rules.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,9 @@ import numpy.typing as npt
 from rheostat.data.errors import BundleError
 from rheostat.data.ledger import TOKENS_PER_PRICE_UNIT
 from rheostat.router.base import Array, FeatureRow, Prediction
+from rheostat.router.booster_text import parse_booster
 from rheostat.router.calibration import Calibrator, ErrorBand, clamp
-
-if TYPE_CHECKING:
-    import lightgbm
+from rheostat.router.leaf_masks import LeafMasks
 
 LOGIT_LIMIT = 8.0
 
@@ -60,10 +59,10 @@ class Linear:
 
 @dataclass(frozen=True)
 class Boosted:
-    """LightGBM over (query, action) rows: projected embedding, text statistics, action features.
+    """Boosted trees over (query, action) rows: projected embedding, text statistics, action features.
 
     Attributes:
-        text: the booster as LightGBM writes it. Garbage here kills the process: hash before parsing.
+        text: the trees as LightGBM writes them.
         projection: (dimension, m) principal directions of the embedding.
         action_features: (a, f) one row an action.
     """
@@ -72,30 +71,36 @@ class Boosted:
     projection: Array
     action_features: Array
 
+    def queries(self, features: FeatureRow) -> npt.NDArray[np.float32]:
+        """(n, m + statistics) the columns of a row that are a query's."""
+        dimension, _ = self.projection.shape
+        return np.concatenate([features[:, :dimension] @ self.projection, features[:, dimension:]], axis=1, dtype=np.float32)
+
     def rows(self, features: FeatureRow) -> npt.NDArray[np.float32]:
         """(n * a, m + statistics + f) rows, the actions of one query next to each other."""
-        dimension, m = self.projection.shape
-        n, a = len(features), len(self.action_features)
-        table = np.empty((n, a, m + features.shape[1] - dimension + self.action_features.shape[1]), dtype=np.float32)
-        table[:, :, :m] = (features[:, :dimension] @ self.projection)[:, None, :]
-        table[:, :, m : m + features.shape[1] - dimension] = features[:, None, dimension:]
-        table[:, :, -self.action_features.shape[1] :] = self.action_features
-        return table.reshape(n * a, -1)
+        queries, actions = self.queries(features), self.action_features.astype(np.float32)
+        return np.concatenate([np.repeat(queries, len(actions), axis=0), np.tile(actions, (len(queries), 1))], axis=1)
 
     def logits(self, features: FeatureRow) -> Array:
-        """(n, a) logits within +-LOGIT_LIMIT, from one call of LightGBM."""
-        raw = self.booster.predict(self.rows(features), raw_score=True, num_threads=1)
-        return clamp(np.asarray(raw).reshape(len(features), -1), -LOGIT_LIMIT, LOGIT_LIMIT)
+        """(n, a) logits within +-LOGIT_LIMIT."""
+        queries = self.queries(features)
+        given, read = queries.shape[1], self.masks.n_columns
+        if given != read:
+            raise BundleError(f"the trees read {read} columns of a query, and are given {given}: fit the bundle again")
+        return clamp(self.masks(queries), -LOGIT_LIMIT, LOGIT_LIMIT)
 
     @cached_property
-    def booster(self) -> lightgbm.Booster:
-        """The parsed model."""
-        import lightgbm
+    def masks(self) -> LeafMasks:
+        """The parsed trees.
 
+        Raises:
+            BundleError: the text holds no trees that can be read.
+        """
+        trees, n_features = parse_booster(self.text)
         try:
-            return lightgbm.Booster(model_str=self.text)
-        except lightgbm.basic.LightGBMError as error:
-            raise BundleError(f"the booster does not parse ({error}): fit the bundle again") from error
+            return LeafMasks.of(trees, self.action_features.astype(np.float32), n_features=n_features)
+        except ValueError as error:
+            raise BundleError(f"the trees cannot be asked ({error}): fit the bundle again") from error
 
 
 @dataclass(frozen=True, slots=True)

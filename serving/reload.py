@@ -223,7 +223,7 @@ class Watcher:
 
     def _load(self, folder: Path) -> Serving:
         bundle = Bundle.load(folder)
-        # Trees are parsed, and LightGBM imported, at the first prediction: seconds that belong in this thread, not on the loop.
+        # Trees are parsed at the first prediction: milliseconds that belong in this thread, not on the loop.
         check_canary(bundle)
         controller = self._make_controller(bundle)
         return Serving(controller=controller, version=bundle.version, in_thread=bundle.encoder_folder is None)

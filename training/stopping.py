@@ -9,7 +9,7 @@ Source: Longstaff and Schwartz 2001 (least-squares Monte Carlo).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.policies.learned_stop import VOTE_FEATURES
+from rheostat.router.booster_text import parse_booster
 from rheostat.router.stopping import StopPolicy
 from rheostat.router.trees import Trees
 from rheostat.training.outcomes import Array
@@ -94,7 +95,7 @@ def fit_stopping(
         onward = onward - price * (later - drawn)
         now, rows = runs.value[:, drawn - 1], state_rows(runs, prior, drawn)
         booster = _regression(rows, now - onward, seed, min_leaf)
-        steps[drawn - 1] = trees_of(booster)
+        steps[drawn - 1] = parse_booster(booster.model_to_string()).trees
         onward, later = np.where(booster.predict(rows, num_threads=1) >= 0, now, onward), drawn
     return StopPolicy(tuple(steps), prior.shape[1])
 
@@ -161,41 +162,6 @@ def state_rows(runs: Trajectories, prior: Array, drawn: int) -> Array:
     """(r, 5 + m) rows for `StopPolicy.advantage` after `drawn` samples."""
     votes = [getattr(runs, name)[:, drawn - 1] for name in VOTE_FEATURES]
     return np.column_stack([*votes, prior]).astype(np.float64)
-
-
-def trees_of(booster: Any) -> Trees:
-    """A LightGBM booster of plain numerical splits as arrays that give the same predictions."""
-    grown = [list(_nodes(tree["tree_structure"])) for tree in booster.dump_model()["tree_info"]]
-    t, m = len(grown), max(map(len, grown))
-    own = np.tile(np.arange(m, dtype=np.int32), (t, 1))
-    trees = Trees(np.zeros((t, m), np.int32), np.zeros((t, m)), own, own.copy(), np.zeros((t, m)))
-    for number, nodes in enumerate(grown):
-        for at, node in enumerate(nodes):
-            trees.value[number, at] = node.value
-            trees.feature[number, at], trees.threshold[number, at] = node.feature, node.threshold
-            trees.left[number, at], trees.right[number, at] = at + node.left, at + node.right
-    return trees
-
-
-class _Node(NamedTuple):
-    """One node; `left` and `right` are how many places further on its children are, 0 for a leaf."""
-
-    feature: int = 0
-    threshold: float = 0.0
-    left: int = 0
-    right: int = 0
-    value: float = 0.0
-
-
-def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
-    """A tree's nodes, each before those below it, the left ones first."""
-    if "leaf_value" in tree:
-        yield _Node(value=float(tree["leaf_value"]))
-        return
-    left, right = list(_nodes(tree["left_child"])), list(_nodes(tree["right_child"]))
-    yield _Node(int(tree["split_feature"]), float(tree["threshold"]), 1, 1 + len(left))
-    yield from left
-    yield from right
 
 
 def _drawn_queries(query: Rows, seed: int) -> npt.NDArray[np.bool_]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 import pytest
 
@@ -65,9 +68,46 @@ def test_rows_repeat_the_query_for_every_action():
     np.testing.assert_array_equal(rows[:, :, -1], [[1, 2, 3]] * 2)
 
 
-def test_text_that_is_no_booster_is_a_bundle_error():
-    with pytest.raises(BundleError, match="does not parse"):
-        _ = Boosted("not a model", np.eye(2), np.eye(2)).booster
+def test_text_that_holds_no_trees_is_a_bundle_error():
+    with pytest.raises(BundleError, match="do not parse"):
+        _ = Boosted("not a model", np.eye(2), np.eye(2)).masks
+
+
+def test_trees_predict_what_lightgbm_predicts_for_every_row():
+    booster, learner = boosted()
+    features = np.random.default_rng(1).normal(size=(5, len(ROW))).astype(np.float32)
+    wanted = booster.predict(learner.rows(features), raw_score=True).reshape(5, 3)
+    np.testing.assert_allclose(learner.logits(features), np.clip(wanted, -LOGIT_LIMIT, LOGIT_LIMIT), rtol=0, atol=1e-9)
+
+
+def test_features_of_another_width_than_the_trees_were_fitted_on_are_a_bundle_error():
+    _, learner = boosted()
+    with pytest.raises(BundleError, match="and are given"):
+        learner.logits(np.zeros((1, len(ROW) + 1), np.float32))
+
+
+def test_predicting_with_trees_loads_no_library_of_training():
+    _, learner = boosted()
+    code = f"""if True:
+        import sys, numpy as np
+        from rheostat.router.predictor import Boosted
+        text = sys.stdin.read()
+        Boosted(text, np.eye({DIMENSION})[:, :2], np.array([[1.0], [2.0], [3.0]])).logits(np.zeros((1, {len(ROW)}), np.float32))
+        print([name for name in ("lightgbm", "sklearn", "scipy", "pandas", "pyarrow") if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", code], input=learner.text, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def boosted() -> tuple[lightgbm.Booster, Boosted]:
+    """Trees over two projections, the statistics and one column of three actions."""
+    shell = Boosted("", np.eye(DIMENSION)[:, :2], np.array([[1.0], [2.0], [3.0]]))
+    features = np.random.default_rng(0).normal(size=(60, len(ROW))).astype(np.float32)
+    rows = shell.rows(features)
+    label = (rows[:, 0] + rows[:, -1] > 2).astype(float)
+    settings = {"objective": "cross_entropy", "verbosity": -1, "num_threads": 1, "num_leaves": 15, "min_data_in_leaf": 5}
+    booster = lightgbm.train(settings, lightgbm.Dataset(rows, label), 20)
+    return booster, replace(shell, text=booster.model_to_string())
 
 
 def test_logits_and_chances_are_inverse_within_their_limits():

@@ -104,7 +104,7 @@ async def test_trees_are_parsed_before_a_bundle_is_swapped_in_and_not_by_the_fir
     watcher, decider = watch(shelf, tmp_path / "cache", on_bundle=swapped.append)
     assert await watcher.check()
     assert decider.version == "trees"
-    assert "booster" in vars(swapped[0].predictor.learners[0])
+    assert "masks" in vars(swapped[0].predictor.learners[0])
 
 
 async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):

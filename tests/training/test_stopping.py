@@ -18,7 +18,6 @@ from rheostat.training.stopping import (
     learned_stops,
     spent,
     state_rows,
-    trees_of,
 )
 from rheostat.training.trajectories import Trajectories, trajectories
 
@@ -78,19 +77,6 @@ def test_it_stops_only_where_it_may_look():
     runs, prior = world(1500, 6)
     stops = learned_stops(fit_stopping(runs, prior, price=0.05, looks=(2, 4, K)), runs, prior)
     assert set((stops.argmax(axis=1) + 1).tolist()) <= {2, 4, K}
-
-
-def test_arrays_predict_what_the_booster_predicts():
-    import lightgbm
-
-    rng = np.random.default_rng(0)
-    rows, target = rng.normal(size=(500, 7)), rng.normal(size=500)
-    for rounds, leaves in ((1, 2), (30, 8)):
-        settings = {"num_leaves": leaves, "verbosity": -1, "num_threads": 1, "objective": "l2"}
-        booster = lightgbm.train(settings, lightgbm.Dataset(rows, label=target), num_boost_round=rounds)
-        trees = trees_of(booster)
-        trees.check(7)
-        np.testing.assert_allclose(trees(rows), booster.predict(rows), rtol=1e-9, atol=1e-12)
 
 
 def test_a_target_without_differences_is_one_leaf():
