@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from rheostat.data.errors import BudgetError, StoreError, UpstreamError
-from rheostat.data.ledger import Ledger
+from rheostat.data.ledger import Ledger, Price
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Action, Decision, Outcome, Query, id_at
 from rheostat.data.store import OutcomeStore
@@ -48,6 +48,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         toolbox: what strategies may use.
         seed: of all samples; runs with another seed are other runs.
         verifier: grades the answers; what fits the data set where None.
+        prices: by model; a generated token costs a millionth of a dollar where the model is not among them.
     """
 
     tasks: Sequence[Query]
@@ -55,6 +56,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     toolbox: Toolbox = Toolbox()
     seed: int = 0
     verifier: Verifier | None = None
+    prices: Mapping[str, Price] = {}
 
     @property
     def cells(self) -> list[Cell]:
@@ -64,6 +66,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     def grader(self, query: Query) -> Verifier:
         """What grades the answers to a query."""
         return self.verifier or verifier_of(query.dataset)
+
+    def cost_usd(self, result: Result) -> float:
+        """What a run cost, every call at the price of the model that it went to."""
+        return sum(attempt.ledger.cost_usd(self.prices.get(attempt.model, Price())) for attempt in result.attempts)
 
     def decision_id(self, cell: Cell) -> str:
         """The same for the same run, so that it is known again; sorts before all served decisions."""
@@ -90,6 +96,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     correct: float
     answer: str | None
     ledger: Ledger
+    cost_usd: float
     latency_s: float
     stop_reason: str
     estimated: bool
@@ -285,7 +292,7 @@ async def _records(course: Course, cell: Cell, result: Result) -> tuple[Decision
         finished_s=time.time(),
         status=result.status,
         ledger=result.ledger,
-        cost_usd=0.0,
+        cost_usd=course.cost_usd(result),
         latency_s=result.latency_s,
         answer=result.answer,
         samples=len(result.evidence.candidates),
@@ -308,6 +315,7 @@ def _row(cell: Cell, outcome: Outcome) -> Row:
         correct=outcome.reward or 0.0,
         answer=outcome.answer,
         ledger=outcome.ledger,
+        cost_usd=outcome.cost_usd,
         latency_s=outcome.latency_s,
         stop_reason=outcome.stop_reason,
         estimated=outcome.estimated,

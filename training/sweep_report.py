@@ -6,11 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from rheostat.data.parquet import write_parquet
+from rheostat.data.errors import DatasetError
+from rheostat.data.ledger import Ledger
+from rheostat.data.parquet import read_parquet, write_parquet
 from rheostat.data.schema import Action
 from rheostat.router.base import Array
 from rheostat.training.axes import AXES, Ladder
@@ -97,6 +100,30 @@ def export(rows: Sequence[Row], path: Path) -> int:
     return len(rows)
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows that `export` wrote.
+
+    Raises:
+        DatasetError: the file cannot be read, or holds something else.
+    """
+    frame = read_parquet(path)
+    if missing := [name for name in ("verifier_tokens", "calls", "cost_usd") if name not in frame.columns]:
+        raise DatasetError(f"{path} has no column {missing[0]!r}: give a file that rheostat sweep --export wrote")
+    return [_row(each) for each in frame.iter_rows(named=True)]
+
+
+def _row(each: Mapping[str, Any]) -> Row:
+    apart = {"verifier": each["verifier_tokens"], "wasted": each["wasted_tokens"]}
+    completion = each["completion_tokens"] - sum(apart.values())
+    return Row(
+        **{name: each[name] for name in ("dataset", "query_id", "query_text", "level", "correct", "answer", "cost_usd", "latency_s")},
+        action=f"{each['model']}/{each['strategy']}",
+        ledger=Ledger(calls=each["calls"], prompt=each["prompt_tokens"], completion=completion, **apart),
+        stop_reason=each["stop_reason"],
+        estimated=each["tokens_source"] == "estimated",
+    )
+
+
 def _flat(row: Row) -> dict[str, object]:
     action, ledger = Action.parse(row.action), row.ledger
     return {
@@ -112,6 +139,7 @@ def _flat(row: Row) -> dict[str, object]:
         "prompt_tokens": ledger.prompt,
         "completion_tokens": ledger.generated,
         "latency_s": row.latency_s,
+        "cost_usd": row.cost_usd,
         "tokens_source": "estimated" if row.estimated else "logged",
         "verifier_tokens": ledger.verifier,
         "wasted_tokens": ledger.wasted,

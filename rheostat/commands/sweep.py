@@ -68,7 +68,7 @@ def sweep(
     wanted = distinct(ladders, _spelled(actions or [], models, tokens))
     queries = load_tasks(tasks, n=n, seed=seed)
     grader = None if verifier is None else verifier_named(verifier, sandbox=servers.sandbox.sandbox)
-    course = Course(tasks=queries, actions=_some(wanted), seed=seed, verifier=grader)
+    course = Course(tasks=queries, actions=_some(wanted), seed=seed, verifier=grader, prices=servers.prices)
     path = store or state / "sweep.db"
     swept = run_course(course, servers, state, path, concurrency=concurrency, memory=memory, encoder=encoder)
     found = report(swept.rows, ladders, seed=seed)
@@ -92,7 +92,7 @@ def run_whole(
     from rheostat.training.sweep import CONCURRENCY, Course
 
     wanted = _spelled(actions, config.models, DEFAULT_TOKENS)
-    course = Course(tasks=tasks, actions=wanted, seed=seed, verifier=verifier)
+    course = Course(tasks=tasks, actions=wanted, seed=seed, verifier=verifier, prices=config.prices)
     swept = run_course(course, equipped(config, state), state, path, concurrency=CONCURRENCY)
     return {
         "runs": len(swept.rows), "there_before": swept.skipped, "failed": len(swept.failures), "generated_tokens": swept.ledger.generated,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rheostat.data.errors import ActionError
+from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Query
 from rheostat.policies.base import Toolbox
 from rheostat.policies.fake import FakeBackend, FakeModel
@@ -44,6 +45,16 @@ async def test_every_strategy_is_run_and_all_its_tokens_are_the_engines_own(tmp_
     assert swept.ledger.generated == sum(row.ledger.generated for row in swept.rows) == backend.generated_tokens > 0
     right = [row.correct for row in swept.rows if "by=verifier" in row.action]
     assert sum(right) >= sum(row.correct for row in swept.rows if row.action == "m/cot@600")
+
+
+async def test_a_call_is_paid_at_the_price_of_the_model_it_went_to(tmp_path: Path) -> None:
+    servers = {name: (FakeBackend(name, model=MODEL),) for name in ("m", "dear")}
+    prices = {"m": Price(usd_per_1m_output=1.0), "dear": Price(usd_per_1m_output=50.0)}
+    plan = course("cot", "verify(checker=dear)", prices=prices)
+    swept = await sweep(plan, servers, tmp_path / "sweep.db")
+    spent = {name: server.generated_tokens for name, (server,) in servers.items()}
+
+    assert sum(row.cost_usd for row in swept.rows) == pytest.approx(1e-6 * (spent["m"] + 50 * spent["dear"]))
 
 
 async def test_what_is_stored_is_not_run_again(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Ledger
 from rheostat.data.samples import read_samples
 from rheostat.training.axes import ladder
 from rheostat.training.logged import read_logged
 from rheostat.training.sweep import Row
-from rheostat.training.sweep_report import export, report, wilson
+from rheostat.training.sweep_report import export, read_rows, report, wilson
 
 SAMPLES = ladder("samples=1,4,16", "m", by="self")
 
@@ -22,7 +23,7 @@ def row(action: str, query: int, *, correct: float, tokens: int = 10, dataset: s
     ledger = Ledger(calls=1, prompt=5, completion=tokens)
     return Row(
         dataset=dataset, query_id=f"q{query}", query_text="?", level=1, action=action, correct=correct, answer="7", ledger=ledger,
-        latency_s=0.5, stop_reason="complete", estimated=False,
+        cost_usd=1e-6 * tokens, latency_s=0.5, stop_reason="complete", estimated=False,
     )  # fmt: skip
 
 
@@ -78,6 +79,19 @@ def test_the_export_is_a_log_with_a_column_for_everything_else(tmp_path: Path) -
     assert log["correct"].sum() == sum(each.correct for each in rows())
     assert set(log["strategy"]) == {str(rung.action).removeprefix("m/") for rung in SAMPLES.rungs}
     assert whole["calls"].sum() == 180
+
+
+def test_an_export_is_read_back_as_it_was(tmp_path: Path) -> None:
+    export(rows(), tmp_path / "sweep.parquet")
+
+    assert read_rows(tmp_path / "sweep.parquet") == rows()
+
+
+def test_a_log_of_samples_is_refused_as_a_sweep(tmp_path: Path) -> None:
+    pl.DataFrame({"calls": [1]}).write_parquet(tmp_path / "log.parquet")
+
+    with pytest.raises(DatasetError, match="no column 'verifier_tokens'"):
+        read_rows(tmp_path / "log.parquet")
 
 
 def test_a_backtest_reads_the_export_as_one_arm_an_action(tmp_path: Path) -> None:
