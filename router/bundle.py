@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,7 +34,8 @@ from rheostat.router.base import Array, Encoder, FeatureRow
 from rheostat.router.courses import Plan, plan_arrays, plan_from
 from rheostat.router.encoder import StaticEncoder, copy_static, load_encoder
 from rheostat.router.guard import Guard
-from rheostat.router.predictor import Predictor, PriceVector
+from rheostat.router.held_out import HeldOut, held_out_arrays, held_out_from
+from rheostat.router.predictor import Predictor
 from rheostat.router.stopping import StopModel, stop_arrays, stops_from
 
 MANIFEST = "manifest.json"
@@ -42,26 +43,6 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 CANARY_TOLERANCE = 1e-6
 CHECK_TIMEOUT_S = 60.0
 _SUFFIXES = (".json", ".npz", ".txt", ".safetensors")
-
-
-class HeldOut(NamedTuple):
-    """Calibration queries the decision rules are tuned on, for any prices and any subset of actions.
-
-    Attributes:
-        p_correct: (n, a) calibrated predictions.
-        reward: (n, a) true rewards.
-        tokens: (n, a) true expected tokens.
-        prompt_tokens: (n, a).
-    """
-
-    p_correct: Array
-    reward: Array
-    tokens: Array
-    prompt_tokens: Array
-
-    def cost_usd(self, prices: PriceVector) -> Array:
-        """(n, a) USD at these prices."""
-        return np.asarray(self.tokens * prices.output + self.prompt_tokens * prices.prompt)
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ class Bundle:
         actions: the catalogue, in the order of every array.
         encoder_id: the weights the features were made with.
         guard: answers queries far from the training support.
-        held_out: what the multiplier path is computed from.
+        held_out: what multiplier paths and promises are computed from.
         canary: (m, d) feature rows, and `canary_p` (m, a) what the predictor gave for them when it was fitted.
         training_digest: of the outcome table.
         metrics: of the held-out evaluation.
@@ -134,7 +115,7 @@ class Bundle:
 
     def _write(self, folder: Path) -> None:
         arrays, texts, layout = predictor_arrays(self.predictor)
-        arrays |= {f"held_out.{name}": value.astype(np.float32) for name, value in self.held_out._asdict().items()}
+        arrays |= held_out_arrays(self.held_out)
         arrays |= {"guard.support": self.guard.support, "canary.rows": self.canary, "canary.p": self.canary_p}
         stops, stops_layout = stop_arrays(self.stops)
         plan, plan_layout = plan_arrays(self.plan) if self.plan else ({}, None)
@@ -225,7 +206,7 @@ def _assemble(folder: Path, header: dict[str, Any], arrays: dict[str, npt.NDArra
     guard, encoder = header["guard"], header["encoder"]
     if not 0 <= guard["action"] < len(actions):
         raise ValueError(f"guard action {guard['action']} of {len(actions)}")
-    held_out = HeldOut(**{name: arrays[f"held_out.{name}"].astype(np.float64) for name in HeldOut._fields})
+    held_out = held_out_from(arrays)
     predictor = predictor_from(arrays, header["predictor"], lambda name: (folder / name).read_text())
     widths = {held_out.p_correct.shape[1], held_out.reward.shape[1], arrays["canary.p"].shape[1]}
     if widths != {len(actions)}:

@@ -159,7 +159,7 @@ class Controller:
     @property
     def _default_target(self) -> float:
         """Without a target: what the best single action gives."""
-        return float(self.bundle.held_out.reward[:, self.bundle.guard.action].mean())
+        return self.bundle.held_out.accuracy_of(self.bundle.guard.action)
 
     def _choose(self, situation: Situation) -> Ruling:
         single = self._single.rule(situation)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from rheostat.router.bundle import HeldOut
+from functools import lru_cache
+
+import numpy as np
+
+from rheostat.router.held_out import HeldOut
 from rheostat.router.predictor import PriceVector
-from rheostat.router.rules import Mask, MultiplierPath
+from rheostat.router.rules import Mask, MultiplierPath, multiplier_grid
 
 _MAX_PATHS = 64
 
 
 class Paths:
-    """A cache of paths.
+    """What one multiplier after the other gave on the held-out queries, deciding as live decisions do: by expected cost.
 
     Args:
         held_out: queries with known outcomes.
@@ -19,15 +23,23 @@ class Paths:
 
     def __init__(self, held_out: HeldOut, prices: PriceVector) -> None:
         self._held_out = held_out
-        self._cost = held_out.cost_usd(prices)
-        self._paths: dict[bytes, MultiplierPath] = {}
+        self._expected, self._paid = held_out.expected_usd(prices), held_out.cost_usd(prices)
+        self._path = lru_cache(_MAX_PATHS)(self._path_of)
 
     def of(self, allowed: Mask) -> MultiplierPath:
         """Multiplier to accuracy and cost on the held-out queries, for the (a,) actions that are up."""
-        key = allowed.tobytes()
-        if key not in self._paths:
-            if len(self._paths) >= _MAX_PATHS:
-                self._paths.clear()
-            held_out = self._held_out
-            self._paths[key] = MultiplierPath.of(held_out.p_correct[:, allowed], self._cost[:, allowed], held_out.reward[:, allowed])
-        return self._paths[key]
+        return self._path(allowed.tobytes())
+
+    @property
+    def whole(self) -> MultiplierPath:
+        """The path with every action up."""
+        return self.of(np.ones(self._expected.shape[1], dtype=bool))
+
+    def _path_of(self, key: bytes) -> MultiplierPath:
+        allowed = np.frombuffer(key, dtype=bool)
+        held_out, expected = self._held_out, self._expected[:, allowed]
+        # Fresh queries do not shape the path that promises are tested along.
+        grid = multiplier_grid(expected[~held_out.fresh])
+        return MultiplierPath.of(
+            held_out.p_correct[:, allowed], expected, held_out.reward[:, allowed], paid=self._paid[:, allowed], grid=grid
+        )

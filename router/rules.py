@@ -88,18 +88,21 @@ class MultiplierPath:
     cost: Array
 
     @classmethod
-    def of(cls, p_correct: Array, cost: Array, reward: Array) -> MultiplierPath:
+    def of(cls, p_correct: Array, cost: Array, reward: Array, *, paid: Array | None = None, grid: Array | None = None) -> MultiplierPath:
         """The path of (n, a) predictions and costs against (n, a) true rewards.
 
         The accuracy is smoothed to be monotone: single dips along the path are noise of the n queries.
+
+        Args:
+            paid: (n, a) true costs; as expected when None.
+            grid: (L,) multipliers; from the costs when None.
         """
-        grid = multiplier_grid(cost)
-        picks = [choose_rows(p_correct, cost, multiplier) for multiplier in grid]
-        rows = np.arange(len(cost))
-        seen = np.array([reward[rows, pick].mean() for pick in picks])
+        grid = multiplier_grid(cost) if grid is None else grid
+        picks = np.stack([choose_rows(p_correct, cost, multiplier) for multiplier in grid], axis=1)
+        seen = np.take_along_axis(reward, picks, axis=1).mean(axis=0)
         levels, lengths = pool_adjacent_violators(seen, np.ones(len(seen)))
-        spend = np.array([cost[rows, pick].mean() for pick in picks])
-        return cls(grid, np.repeat(levels, lengths.astype(int)), spend)
+        spent = np.take_along_axis(cost if paid is None else paid, picks, axis=1).mean(axis=0)
+        return cls(grid, np.repeat(levels, lengths.astype(int)), spent)
 
     def for_target(self, target: float) -> tuple[float, bool]:
         """The smallest multiplier whose mean accuracy meets the target; the best attainable and False if none does."""

@@ -15,10 +15,10 @@ import numpy as np
 
 from rheostat.data.ledger import Price
 from rheostat.router.bundle import Bundle
-from rheostat.router.rules import MultiplierPath
+from rheostat.router.paths import Paths
 from rheostat.training import baselines
 from rheostat.training.baselines import Costed
-from rheostat.training.evaluate import Bootstrap, Interval, interval_of, judge, price_vector
+from rheostat.training.evaluate import Bootstrap, Interval, interval_of, judge, kept_queries, price_vector
 from rheostat.training.outcomes import Array, OutcomeTable
 
 MARGIN = 0.01  # accuracy that may be lost where money is saved: one point, below what users notice
@@ -104,8 +104,7 @@ def contest(
 def routed(bundle: Bundle, test: OutcomeTable, prices: Mapping[str, Price], *, scale_usd: float, target: float) -> Standing:
     """A bundle's standing under the `average` rule; its multiplier for the target comes from its own held-out queries."""
     judged = judge(bundle, test, prices)
-    held = _held_out(bundle, prices)
-    multiplier, _ = MultiplierPath.of(bundle.held_out.p_correct, held.cost_usd, held.reward).for_target(target)
+    multiplier, _ = Paths(bundle.held_out, price_vector(bundle, prices)).whole.for_target(target)
     there = baselines.average_rule(judged.p_correct, judged.cost_usd, judged.truth, np.array([multiplier]))
     utility = baselines.policy_utility(judged.p_correct, judged.cost_usd, judged.truth, scale_usd=scale_usd)
     return Standing(utility, there.reward[:, 0], there.cost_usd[:, 0])
@@ -121,18 +120,13 @@ class _Reference:
 
     @classmethod
     def of(cls, challenger: Bundle, test: OutcomeTable, prices: Mapping[str, Price]) -> _Reference:
-        held = _held_out(challenger, prices)
+        held = kept_queries(challenger, prices)
         best = baselines.best_fixed(held)
         scale = float(held.cost_usd[:, best].mean())
         table = test.only([str(action) for action in challenger.actions])
         truth = Costed(table.reward, table.tokens, table.cost_usd(prices))
         utility = baselines.fixed_utility(held, truth, scale_usd=scale)
         return cls(Standing(utility, truth.reward[:, best], truth.cost_usd[:, best]), scale, float(held.reward[:, best].mean()))
-
-
-def _held_out(bundle: Bundle, prices: Mapping[str, Price]) -> Costed:
-    held = bundle.held_out
-    return Costed(held.reward, held.tokens, held.cost_usd(price_vector(bundle, prices)))
 
 
 def _signed(interval: Interval, scale: float = 1.0, unit: str = "") -> str:

@@ -20,6 +20,7 @@ from rheostat.router.base import Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import calibration_error, reliability
 from rheostat.router.features import feature_rows
+from rheostat.router.paths import Paths
 from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath
 from rheostat.training import baselines
@@ -216,6 +217,12 @@ def costed(table: OutcomeTable, prices: Mapping[str, Price]) -> Costed:
     return Costed(table.reward, table.tokens, table.cost_usd(prices))
 
 
+def kept_queries(bundle: Bundle, prices: Mapping[str, Price]) -> Costed:
+    """The queries that a bundle keeps, at today's prices."""
+    held = bundle.held_out
+    return Costed(held.reward, held.tokens, held.cost_usd(price_vector(bundle, prices)))
+
+
 def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], *, encoder: Encoder | None = None) -> Judged:
     """A bundle's predictions on the queries of a table, whose actions must be the bundle's.
 
@@ -235,25 +242,25 @@ def judge(bundle: Bundle, table: OutcomeTable, prices: Mapping[str, Price], *, e
     return Judged(bundle.predictor.p_correct(features), cost, costed(table, prices))
 
 
-def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffled: Judged, facts: Facts) -> Evaluation:
+def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, shuffled: Judged, facts: Facts) -> Evaluation:
     """The full evaluation on the test queries.
 
     Args:
         test: held-out queries with full information.
         judged: the router on them.
-        calibration: the router on the calibration queries, where multipliers and the best fixed action are chosen.
+        kept: the queries that the router keeps, where the best fixed action is chosen.
+        paths: of the same queries, where multipliers are chosen.
         shuffled: a router fitted on shuffled labels, on the test queries: a control that must gain nothing.
         facts: about the fit.
     """
     truth, boot, names = judged.truth, Bootstrap(len(test), seed=facts.seed), list(test.actions)
-    path = MultiplierPath.of(calibration.p_correct, calibration.cost_usd, calibration.truth.reward)
-    best = baselines.best_fixed(calibration.truth)
-    utilities = _utilities(judged, calibration, shuffled, best)
+    path, best = paths.whole, baselines.best_fixed(kept)
+    utilities = _utilities(judged, kept, shuffled, best)
     gain = boot.interval(utilities.router - utilities.best_fixed)
     over_shuffled = boot.interval(utilities.router - utilities.shuffled)
     router = _along(judged, truth, path)
     along = points(router, names, boot, multipliers=path.multiplier)
-    index, feasible = path.index_for(float(calibration.truth.reward[:, best].mean()))
+    index, feasible = path.index_for(float(kept.reward[:, best].mean()))
     comparison = compare(router, index, truth, best, boot, point=msgspec.structs.replace(along[index], feasible=feasible))
     route = gain.low > 0 and over_shuffled.low > 0
     everything = np.ones_like(truth.reward)
@@ -264,7 +271,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, calibration: Judged, shuffle
         candidates=facts.candidates,
         seed=facts.seed,
         n_train=facts.n_train,
-        n_calibration=len(calibration.p_correct),
+        n_calibration=len(kept.reward),
         n_test=len(test),
         fixed=points(baselines.fixed(truth), names, boot, labels=names),
         best_fixed=names[best],
@@ -296,12 +303,12 @@ class _Utilities(NamedTuple):
     scale_usd: float
 
 
-def _utilities(judged: Judged, calibration: Judged, shuffled: Judged, best: int) -> _Utilities:
-    scale = float(calibration.truth.cost_usd[:, best].mean())
+def _utilities(judged: Judged, kept: Costed, shuffled: Judged, best: int) -> _Utilities:
+    scale = float(kept.cost_usd[:, best].mean())
     router, control = (
         baselines.policy_utility(each.p_correct, each.cost_usd, judged.truth, scale_usd=scale) for each in (judged, shuffled)
     )
-    return _Utilities(router, control, baselines.fixed_utility(calibration.truth, judged.truth, scale_usd=scale), scale)
+    return _Utilities(router, control, baselines.fixed_utility(kept, judged.truth, scale_usd=scale), scale)
 
 
 def _along(judged: Judged, truth: Costed, path: MultiplierPath) -> Curve:

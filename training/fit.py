@@ -18,15 +18,17 @@ from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action
 from rheostat.router.base import Array, Encoder, FeatureRow
-from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import fit_band, fit_platt, logit
 from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import MAX_SUPPORT, Guard, distances
+from rheostat.router.held_out import HeldOut
+from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Predictor
 from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
-from rheostat.training.evaluate import Evaluation, Facts, Interval, costed, evaluate, judge
+from rheostat.training.evaluate import Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
 from rheostat.training.learned_actions import with_learned_stops
 from rheostat.training.learners import LEARNERS, TrainingSet, action_means, fit_costs
 from rheostat.training.outcomes import OutcomeTable, Rows
@@ -132,11 +134,11 @@ def fit(
 def _evaluated(
     bundle: Bundle, control: Bundle, table: OutcomeTable, split: Split, facts: Facts, *, prices: Mapping[str, Price], encoder: Encoder
 ) -> Evaluation:
-    """The bundle on the test queries, its multipliers from the calibration queries, next to the shuffled control."""
+    """The bundle on the test queries, its multipliers from the queries that it keeps, next to the shuffled control."""
     test = table.rows(split.test)
-    calibration = judge(bundle, table.rows(split.calibration), prices, encoder=encoder)
     judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
-    return evaluate(test, judged=judged, calibration=calibration, shuffled=shuffled, facts=facts)
+    paths = Paths(bundle.held_out, price_vector(bundle, prices))
+    return evaluate(test, judged=judged, kept=kept_queries(bundle, prices), paths=paths, shuffled=shuffled, facts=facts)
 
 
 def check_table(table: OutcomeTable) -> None:
@@ -259,8 +261,7 @@ def _bundle(
     version: str,
     prices: Mapping[str, Price],
 ) -> Bundle:
-    table, held = data.table, data.table.rows(split.calibration)
-    p = predictor.p_correct(data.features[split.calibration])
+    table, held = data.table, data.rows(split.calibration)
     canary = data.features[split.calibration[:N_CANARY]]
     return Bundle(
         version=version,
@@ -268,13 +269,21 @@ def _bundle(
         encoder_id=encoder.encoder_id,
         encoder_name=encoder_name,
         predictor=predictor,
-        guard=_guard(data, split, best_fixed(costed(held, prices))),
-        held_out=HeldOut(p, held.reward, held.tokens, held.prompt_tokens),
+        guard=_guard(data, split, best_fixed(costed(held.table, prices))),
+        held_out=_held_out(held, predictor),
         canary=canary,
         canary_p=predictor.p_correct(canary),
         training_digest=table.digest,
         encoder_folder=encoder.folder if isinstance(encoder, StaticEncoder) else None,
     )
+
+
+def _held_out(held: TrainingSet, predictor: Predictor) -> HeldOut:
+    table, costs = held.table, predictor.costs
+    prompts = np.repeat(costs.prompt_tokens(lengths(table.texts))[:, None], len(table.actions), axis=1)
+    none = np.zeros(len(table), dtype=bool)
+    p = predictor.p_correct(held.features)
+    return HeldOut(p, table.reward, table.tokens, table.prompt_tokens, costs.tokens(held.features), prompts, fresh=none, far=none)
 
 
 def _guard(data: TrainingSet, split: Split, action: int) -> Guard:

@@ -17,9 +17,10 @@ import numpy as np
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Action
 from rheostat.router.base import Array
-from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import Isotonic, Platt, sigmoid
 from rheostat.router.features import feature_rows
+from rheostat.router.held_out import CELLS
 from rheostat.router.lookup import Clusters, Segments
 from rheostat.router.predictor import Boosted, CostHead, Learner, Linear, Predictor
 from rheostat.training.learners import samples_of
@@ -51,8 +52,9 @@ def with_action(bundle: Bundle, action: Action, seen: OutcomeTable | None = None
         predictor = _settled(extended, seen.only([str(action)]))
     held = bundle.held_out
     p = predictor.p_correct(bundle.canary)
-    # What the action would have given there is not known: its kin's outcomes stand in for it.
-    held_out = HeldOut(*(np.column_stack([values, values @ kin]) for values in held))
+    # What the action would have given there is not known: its kin's outcomes stand in for it, and can promise nothing.
+    cells: dict[str, Any] = {name: np.column_stack([getattr(held, name), getattr(held, name) @ kin]) for name in CELLS}
+    held_out = held._replace(**cells, fresh=np.zeros_like(held.fresh))
     return replace(extended, predictor=predictor, held_out=held_out, canary_p=p)
 
 

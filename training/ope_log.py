@@ -16,6 +16,7 @@ from rheostat.router.base import Array, Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import sigmoid
 from rheostat.router.guard import distances
+from rheostat.router.paths import Paths
 from rheostat.router.rules import MultiplierPath, choose_rows
 from rheostat.router.ruling import FORCED
 from rheostat.training.evaluate import lengths, price_vector
@@ -111,8 +112,7 @@ def picks_of(
 
 def held_out_path(bundle: Bundle, prices: Mapping[str, Price]) -> MultiplierPath:
     """What each multiplier gave on the queries the bundle keeps, at today's prices."""
-    held = bundle.held_out
-    return MultiplierPath.of(held.p_correct, held.cost_usd(price_vector(bundle, prices)), held.reward)
+    return Paths(bundle.held_out, price_vector(bundle, prices)).whole
 
 
 def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) -> Array:

@@ -12,10 +12,11 @@ import pytest
 from rheostat.data.schema import Action, Constraints, Query
 from rheostat.router.ask import NO_CONSTRAINTS, Ask
 from rheostat.router.base import Prediction
-from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import ErrorBand, Platt, logit
 from rheostat.router.features import STATISTICS
 from rheostat.router.guard import Guard
+from rheostat.router.held_out import HeldOut
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Linear, Predictor, PriceVector
 from rheostat.router.situation import Situation
@@ -81,7 +82,7 @@ def known_bundle() -> Bundle:
         encoder_name="plain",
         predictor=predictor,
         guard=Guard(np.eye(DIMENSION, dtype=np.float32)[:1], 0.5, 2),
-        held_out=HeldOut(p, p, tokens, np.full((100, 3), 10.0)),
+        held_out=HeldOut.known(p, p, tokens, np.full((100, 3), 10.0)),
         canary=canary,
         canary_p=predictor.p_correct(canary),
         metrics={"n_test": 3.0},

@@ -8,11 +8,12 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from rheostat.data.schema import Action
-from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import ErrorBand, Platt, logit
 from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import STATISTICS
 from rheostat.router.guard import Guard
+from rheostat.router.held_out import HeldOut
 from rheostat.router.predictor import CostHead, Linear, Predictor
 
 DIRECT, COT, VOTES = "pocket/direct@64", "pocket/cot@256", "pocket/self_consistency(k=4)@768"
@@ -36,7 +37,7 @@ def write_bundle(folder: Path, *, version: str, actions=ACTIONS, **learned) -> P
     predictor = Predictor((constant(logit(p)),), (1.0,), Platt(ones, np.zeros(n)), band, costs)
     spread = np.tile(p, (QUERIES, 1))
     canary = np.zeros((2, width), np.float32)
-    held_out = HeldOut(spread, spread, np.tile(tokens, (QUERIES, 1)), np.full((QUERIES, n), 10.0))
+    held_out = HeldOut.known(spread, spread, np.tile(tokens, (QUERIES, 1)), np.full((QUERIES, n), 10.0))
     support = np.eye(DIMENSION, dtype=np.float32)
     bundle = Bundle(
         version=version,

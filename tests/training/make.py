@@ -7,11 +7,12 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from rheostat.data.schema import Action
-from rheostat.router.bundle import Bundle, HeldOut
+from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import ErrorBand, Platt
 from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import Guard
+from rheostat.router.held_out import HeldOut
 from rheostat.router.predictor import CostHead, Linear, Predictor
 from rheostat.training.outcomes import OutcomeTable
 
@@ -65,7 +66,7 @@ def bundle(folder: Path, *, knows: bool, version: str = "0") -> Bundle:
         encoder_name="static",
         predictor=predictor,
         guard=Guard(rows[:10, :DIMENSION], 2.0, 1),
-        held_out=HeldOut(p, held.reward, held.tokens, held.prompt_tokens),
+        held_out=HeldOut.known(p, held.reward, held.tokens, held.prompt_tokens),
         canary=rows[:2],
         canary_p=p[:2],
         encoder_folder=static.folder,
