@@ -35,6 +35,7 @@ from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
 from rheostat.serving.passthrough import Call, Forwarder, parse_detokenize, parse_embeddings, parse_tokenize
 from rheostat.serving.plain import PlainRequests
+from rheostat.serving.rate_headers import rate_headers
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.response_stream import ResponseStream
 from rheostat.serving.responses import parse_response, response
@@ -232,13 +233,16 @@ class Routes:
             return EventStream(lambda sink: self._stream(admitted, sink, translated(sink)))
         with entered(principal.allowance):
             completion = await while_connected(request.receive, executor.complete(admitted))
-        return json_response(whole(completion), headers={DECISION_HEADER: completion.rheostat.decision_id})
+        headers = {DECISION_HEADER: completion.rheostat.decision_id, **rate_headers(principal.allowance)}
+        return json_response(whole(completion), headers=headers)
 
     async def _stream(self, admitted: Admitted, sink: AsgiSink, translated: Sink) -> None:
-        def on_decision(decision_id: str) -> None:
-            sink.headers[DECISION_HEADER] = decision_id
+        allowance = admitted.principal.allowance
 
-        with entered(admitted.principal.allowance):
+        def on_decision(decision_id: str) -> None:
+            sink.headers |= {DECISION_HEADER: decision_id, **rate_headers(allowance)}
+
+        with entered(allowance):
             await self._services.executor.stream(admitted, translated, on_decision)
 
     async def _forwarded(self, request: Request, parse: Callable[..., Call]) -> Response:
@@ -246,7 +250,7 @@ class Routes:
         call = parse(await self._body(request), limits=self._services.limits)
         with entered(principal.allowance):
             body = await while_connected(request.receive, self._services.forwarder.forward(call, principal))
-        return Response(body, media_type="application/json")
+        return Response(body, media_type="application/json", headers=rate_headers(principal.allowance))
 
     async def _read(self, request: Request, parse: Callable[..., T]) -> tuple[Principal, T]:
         """Whose request it is, and the request, checked; a caller without a key learns nothing of what was wrong with it."""

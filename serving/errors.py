@@ -9,6 +9,7 @@ import msgspec
 
 from rheostat.data.errors import ActionError, BudgetError, InfeasibleError, RequestError, RheostatError, UpstreamError
 from rheostat.serving.limits import LimitError
+from rheostat.serving.rate_headers import rate_headers
 from rheostat.serving.shapes import ErrorAnswer, Failure
 
 RETRY_AFTER_S = 1
@@ -34,9 +35,7 @@ def wire_error(
 def of_error(error: RheostatError) -> WireError:
     """The answer to an error raised while a request was served."""
     if isinstance(error, RequestError):
-        after_s = error.retry_after_s if isinstance(error, LimitError) else RETRY_AFTER_S
-        later = {"retry-after": str(math.ceil(after_s))} if error.status in (429, 503) else {}
-        return wire_error(error.status, str(error), param=error.param, code=error.code, headers=later)
+        return wire_error(error.status, str(error), param=error.param, code=error.code, headers=_later(error))
     if isinstance(error, InfeasibleError):
         return wire_error(422, str(error), param="rheostat", code="infeasible")
     if isinstance(error, BudgetError):
@@ -47,6 +46,13 @@ def of_error(error: RheostatError) -> WireError:
         # Actions are checked beforehand; a model that one of them asks for can still be taken out of the configuration.
         return wire_error(503, str(error), code="action_unavailable", headers={"retry-after": str(RETRY_AFTER_S)})
     return wire_error(500, str(error), code="internal")
+
+
+def _later(error: RequestError) -> dict[str, str]:
+    """When to come back, where that is a matter of time, and what the key may use by then."""
+    if isinstance(error, LimitError):
+        return {"retry-after": str(math.ceil(error.retry_after_s)), **rate_headers(error.allowance)}
+    return {"retry-after": str(RETRY_AFTER_S)} if error.status in (429, 503) else {}
 
 
 def _of_upstream(error: UpstreamError) -> WireError:

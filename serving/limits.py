@@ -23,11 +23,12 @@ Clock = Callable[[], float]
 
 
 class LimitError(RequestError):
-    """A key has used up what it may; `retry_after_s` is when to come back."""
+    """A key has used up what it may; `allowance` is what it may, `retry_after_s` when to come back."""
 
-    def __init__(self, message: str, *, code: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, code: str, retry_after_s: float, allowance: Allowance) -> None:
         super().__init__(message, status=429, code=code)
         self.retry_after_s = retry_after_s
+        self.allowance = allowance
 
 
 class Window:
@@ -138,6 +139,7 @@ class Allowance:
                 f"the key {self.name!r} has {self.in_flight} requests in flight, which is its limit: wait for one to end",
                 code="rate_limit_exceeded",
                 retry_after_s=1,
+                allowance=self,
             )
         if not self.requests.fits(1):
             raise self._used_up(self.requests, "requests a minute", "rate_limit_exceeded")
@@ -165,7 +167,10 @@ class Allowance:
     def _used_up(self, window: Window, what: str, code: str, asked: float = 1) -> LimitError:
         need = f"; this request may need {asked:g}: ask for less with max_tokens or rheostat.max_tokens_total" if asked > 1 else ""
         return LimitError(
-            f"the key {self.name!r} has {window.left:g} of {window.cap:g} {what} left{need}", code=code, retry_after_s=window.ends_in_s
+            f"the key {self.name!r} has {window.left:g} of {window.cap:g} {what} left{need}",
+            code=code,
+            retry_after_s=window.ends_in_s,
+            allowance=self,
         )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import json
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tests.serving.conftest import ROOT, Sidecar, get, running, wait_until
 
-KEYS = ("sk-ann-0123456789", "sk-bob-0123456789", "sk-small-0123456789")
+KEYS = ("sk-ann-0123456789", "sk-bob-0123456789", "sk-small-0123456789", "sk-large-0123456789")
 MESSAGES = [{"role": "user", "content": "What is 2 plus 3? Say secret-question."}]
 SHA = {key: hashlib.sha256(key.encode()).hexdigest() for key in (*KEYS, "sk-new-0123456789")}
 
@@ -25,6 +26,7 @@ CONFIG = (
     key("ann", KEYS[0])
     + key("bob", KEYS[1], 'tiers = ["quick"]')
     + key("small", KEYS[2], "[key.limits]\ntokens_per_minute = 300\nrequests_per_minute = 4")
+    + key("large", KEYS[3], "[key.limits]\nrequests_per_minute = 1000")
     + '[admin]\nport = {port}\naudit = "{audit}"\n[log]\nrequests = "{log}"\n'
 )
 
@@ -63,6 +65,27 @@ def refused(sidecar, secret, kind, **fields):
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [], [""], ["Bearer"], ["Bearer "], [KEYS[0]], [f"Basic {KEYS[0]}"], [f"Bearer {KEYS[0][:-1]}"], [f"Bearer {KEYS[0]}0"],
+        [f"Bearer {SHA[KEYS[0]]}"], [f"Bearer {KEYS[0]}, Bearer {KEYS[1]}"], [f"Bearer {KEYS[0]}"] * 2,
+        [f"Bearer {KEYS[0]}", f"Bearer {KEYS[1]}"],
+    ],
+)  # fmt: skip
+def test_no_key_or_a_wrong_one_or_two_are_refused_before_the_body_is_read(guarded, sent):
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=10)
+    connection.putrequest("POST", "/v1/chat/completions")
+    for value in sent:
+        connection.putheader("Authorization", value)
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    answer = connection.getresponse()
+    error = json.loads(answer.read())["error"]
+    connection.close()
+    assert (answer.status, error["code"], error["param"]) == (401, "invalid_api_key", "authorization")
+
+
 def test_a_key_keeps_to_its_tiers(guarded):
     assert ask(guarded, KEYS[1]).choices
     for fields in ({"model": "auto:deep"}, {"model": "pocket"}, {"extra_body": {"rheostat": {"action": "pocket/cot@64"}}}):
@@ -72,7 +95,18 @@ def test_a_key_keeps_to_its_tiers(guarded):
 def test_a_key_over_its_limit_is_told_when_to_come_back_and_spends_nothing(guarded, engine):
     error = refused(guarded, KEYS[2], openai.RateLimitError, extra_body={"rheostat": {"action": "pocket/self_consistency(k=4)@800"}})
     assert error.code == "rate_limit_exceeded"
-    assert 0 < int(error.response.headers["retry-after"]) <= 60
+    headers = error.response.headers
+    assert 0 < int(headers["retry-after"]) <= 60
+    assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-limit-requests"]) == ("300", "4")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_limited_key_is_told_what_is_left_of_its_minute(guarded, stream):
+    with client(guarded, KEYS[3]) as made:
+        raw = made.chat.completions.with_raw_response.create(model="auto:quick", messages=MESSAGES, stream=stream)
+    assert raw.headers["x-ratelimit-limit-requests"] == "1000"
+    assert 0 <= int(raw.headers["x-ratelimit-remaining-requests"]) < 1000
+    assert "x-ratelimit-limit-tokens" not in raw.headers
 
 
 def test_a_limit_of_requests_counts_streams_too(guarded):
@@ -97,8 +131,6 @@ def test_usage_is_the_keys_own_tenants(guarded):
 
 
 def admin(port, path, host="127.0.0.1", method="GET"):
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request(method, path, headers={"Host": host})
     answer = connection.getresponse()
@@ -111,7 +143,7 @@ def test_the_admin_listener_shows_all_tenants_and_is_not_on_the_main_one(guarded
     ask(guarded, KEYS[0])
     wait_until(lambda: b'"ann"' in admin(admin_port, "/admin/usage")[1])
     names = [row["name"] for row in json.loads(admin(admin_port, "/admin/keys")[1])["data"]]
-    assert names == ["ann", "bob", "small"]
+    assert names == ["ann", "bob", "small", "large"]
     assert admin(admin_port, "/v1/models")[0] == 404
     assert admin(guarded.port, "/admin/keys")[0] == 404
 
