@@ -1,4 +1,4 @@
-"""Connections with bounds: a head that never ends, an answer that is never read and an idle crowd cost a timer each.
+"""Connections with bounds: a head without end, an answer that is never read and an idle crowd cost a timer each.
 
 A request that is being served is bounded elsewhere; this is about clients that keep a socket and do nothing with it.
 """
@@ -11,7 +11,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD, STALL, CROWD = "head_timeout", "stalled_reader", "crowded"
+from rheostat.serving.errors import wire_error
+
+HEAD, STALL, CROWD, LARGE = "head_timeout", "stalled_reader", "crowded", "large_head"
+# More than any client sends, and what one read brings comes on top: a parser keeps a head until it is complete.
+MAX_HEAD_BYTES = 64 * 1024
 
 OnCut = Callable[[str], None]
 
@@ -59,6 +63,8 @@ class BoundedConnection(HttpToolsProtocol):
     bounds: Bounds
     _timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -73,8 +79,23 @@ class BoundedConnection(HttpToolsProtocol):
         self.bounds.closed()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take in what came, unless it goes on with a head that is too large already."""
+        if self._in_head:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+                return
+            self._head_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_complete(self) -> None:
+        """What comes now is the next head."""
+        self._in_head = True
+        super().on_message_complete()
+
     def on_headers_complete(self) -> None:
         """A request is there."""
+        self._in_head, self._head_bytes = False, 0
         self._has_head()
         super().on_headers_complete()
 
@@ -103,6 +124,15 @@ class BoundedConnection(HttpToolsProtocol):
         self.bounds.on_cut(reason)
         self.transport.abort()
 
+    def _refuse_head(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cut(LARGE)  # an answer is on its way, which another one would garble
+            return
+        self._has_head()
+        self.bounds.on_cut(LARGE)
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
+
     def _wait_for_head(self) -> None:
         self._has_head()
         self.bounds.waits(self)
@@ -113,6 +143,15 @@ class BoundedConnection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _too_large() -> bytes:
+    body = wire_error(431, f"the head is larger than {MAX_HEAD_BYTES} bytes: send less in it", param="headers", code="head_too_large").body
+    head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    return head + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+_TOO_LARGE = _too_large()
 
 
 def bounded(bounds: Bounds) -> type[Any]:

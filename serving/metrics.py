@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from rheostat.data.schema import Decision, Outcome
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _TOKEN_KINDS = ("prompt", "cached_prompt", "completion", "reasoning", "verifier", "wasted")
 OTHER = "other"
 PASSTHROUGH = "passthrough"
@@ -36,6 +37,7 @@ class Metrics:
         self.calls = Counter("rheostat_upstream_calls", "Upstream calls booked.", registry=self.registry)
         self.cost = Counter("rheostat_cost_usd", "Cost booked.", registry=self.registry)
         self.latency = Histogram("rheostat_request_seconds", "Time from decision to outcome.", buckets=_SECONDS, registry=self.registry)
+        self.loop_lag = Histogram("rheostat_loop_lag_seconds", "Delay of the event loop.", buckets=_LAGS, registry=self.registry)
         self.predictor_failures = Counter("rheostat_predictor_failures", "Decisions the predictor failed.", registry=self.registry)
         self.upstream_failures = Counter("rheostat_upstream_failures", "Upstream calls failed.", ["backend"], registry=self.registry)
         self.retries = Counter("rheostat_upstream_retries", "Calls tried again on another replica.", ["model"], registry=self.registry)

@@ -32,6 +32,7 @@ from rheostat.serving.executor import Executor
 from rheostat.serving.fallback import runnable_fallback
 from rheostat.serving.fleet import Environ, Fleet
 from rheostat.serving.job import Jobs
+from rheostat.serving.loop_watch import LoopWatch
 from rheostat.serving.metrics import PASSTHROUGH, Metrics
 from rheostat.serving.passthrough import Forwarder
 from rheostat.serving.probes import Prober
@@ -101,7 +102,7 @@ class Sidecar:
         """Load the bundle, watch for the next, and at the end write and close everything."""
         await self._begin()
         watches = [watch for watch in (self._watcher, self._config_watch) if watch is not None]
-        tasks = [asyncio.create_task(loop.run()) for loop in (self._prober, self._log, *watches)]
+        tasks = [asyncio.create_task(loop.run()) for loop in (self._prober, self._log, LoopWatch(self._metrics), *watches)]
         try:
             yield
         finally:

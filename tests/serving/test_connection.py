@@ -1,7 +1,7 @@
 """The bounds of connections, on a listener of their own: no sidecar, only what uvicorn does with the class."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
@@ -74,6 +74,38 @@ async def test_the_next_head_on_a_connection_is_bounded_as_well():
         writer.write(b"GET / HTTP")
         assert await is_closed(reader)
     assert cuts == ["head_timeout"]
+
+
+@pytest.mark.parametrize(("start", "more"), [(b"GET / HTTP/1.1\r\nx: ", b"x"), (b"GET /", b"x"), (b"\r\n", b"\r\n")])
+async def test_a_head_that_grows_without_end_is_refused(start, more):
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(start)
+        with suppress(ConnectionError):
+            for _ in range(64):
+                writer.write(more * 65_536)
+                await writer.drain()
+            assert (await reader.read()).startswith(b"HTTP/1.1 431")
+    assert cuts == ["large_head"]
+
+
+async def test_a_large_head_behind_a_request_that_is_being_answered_cuts_the_connection():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(GET.replace(b"/ ", b"/big ") + b"GET / HTTP/1.1\r\nx: ")
+        reader._transport.pause_reading()
+        writer.write(b"x" * 4_000_000)
+        await asyncio.to_thread(wait_until, lambda: cuts)
+    assert cuts == ["large_head"]
+
+
+async def test_bodies_are_not_counted_as_heads():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1_000_000)
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 30)).startswith(b"HTTP/1.1 200")
+    assert cuts == []
 
 
 async def test_an_answer_that_nobody_reads_is_cut_off():
