@@ -37,6 +37,7 @@ ServerFault = Literal[
     "reset_head",
     "reset",
     "truncate",
+    "redirect",
     "garbage_200",
     "garbage_event",
     "error_event",
@@ -44,11 +45,11 @@ ServerFault = Literal[
     "split",
     "no_usage",
 ]
-"""What one call does: refuse with 400, 500, or 503 or 429 and Retry-After; never answer; fall silent half way; let the
-last sample fall silent half way; go on until the cap; send a byte at a time; close the connection without an answer, as
-one does that was kept open for too long; reset it after the head, or half way; end without [DONE]; answer 200 with a web
-page; send an event that is no JSON; report an error in the stream; send a line of 11 MB; cut the bytes inside lines and
-characters; leave the usage out."""
+"""What one call does: refuse with 400, 500, or 503 or 429 and Retry-After; never answer; fall silent half way; let
+the last sample fall silent half way; go on until the cap; send a byte at a time; close the connection without an
+answer, as one does that was kept open for too long; reset it after the head, or half way; end without [DONE]; send
+the caller on to the same place; answer 200 with a web page; send an event that is no JSON; report an error in the
+stream; send a line of 11 MB; cut the bytes inside lines and characters; leave the usage out."""
 
 FAULTS: tuple[ServerFault, ...] = get_args(ServerFault)
 LONG_LINE_BYTES = 11 * 1024 * 1024
@@ -329,6 +330,7 @@ REFUSALS: dict[ServerFault, Callable[[], web.Response]] = {
     "error_500": lambda: _error(500, "out of order"),
     "busy_503": lambda: _error(503, "overloaded", {"Retry-After": "2"}),
     "busy_429": lambda: _error(429, "too many requests", {"Retry-After": "3"}),
+    "redirect": lambda: web.Response(status=307, headers={"Location": "/v1/chat/completions"}),
     "garbage_200": lambda: web.Response(text="<html>welcome</html>", content_type="text/html"),
 }
 

@@ -14,6 +14,7 @@ from rheostat.data.errors import RequestError
 T = TypeVar("T")
 
 ESCAPED_NUL = b"\\u0000"
+MAX_NAME = 60  # characters of a client's own key in an error
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -39,7 +40,9 @@ def of_validation(message: str) -> RequestError:
     text, _, path = message.partition(" - at `$")
     parent = path.strip("`").lstrip(".").removesuffix("[...]")
     named = re.search(r"field `([^`]*)`", text)
-    param = ".".join(part for part in (parent, named[1] if named else "") if part) or "body"
+    name = named[1][:MAX_NAME] if named else ""
+    text = text.replace(named[1], name) if named else text
+    param = ".".join(part for part in (parent, name) if part) or "body"
     return RequestError(f"{param}: {text}", param=param, code="unknown_field" if "unknown field" in text else None)
 
 
@@ -74,7 +77,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise RequestError(f"{twice[:60]}: the key is given twice", param=twice[:60], code="duplicate_key")
+        raise RequestError(f"{twice[:MAX_NAME]}: the key is given twice", param=twice[:MAX_NAME], code="duplicate_key")
     return unique
 
 
@@ -84,7 +87,7 @@ def _with_nul(value: dict[str, Any]) -> str | None:
     while level:
         found = next((name for name, item in level if isinstance(item, str) and "\x00" in item), None)
         if found is not None:
-            return found
+            return found[:MAX_NAME]
         level = [(name, child) for name, item in level for child in (*_keys(item), *_children(item))]
     return None
 

@@ -14,14 +14,25 @@ DIRECT = {"rheostat": {"action": "pocket/direct@64"}}
 
 
 @pytest.mark.parametrize(
-    "fault", ["error_500", "busy_503", "busy_429", "stale", "reset_head", "reset", "garbage_200", "garbage_event", "long_line", "truncate"]
-)
+    "fault",
+    [
+        "error_500", "busy_503", "busy_429", "stale", "reset_head", "reset", "redirect", "garbage_200", "garbage_event",
+        "long_line", "truncate",
+    ],
+)  # fmt: skip
 async def test_a_failing_engine_is_an_openai_error_with_retry_after(single, fault):
     single.engines[0].does(fault)
     status, headers, body = await post(single.sidecar)
     assert status == 503
     assert is_openai_error(body)
     assert int(headers["retry-after"]) >= 1
+
+
+async def test_a_redirect_is_not_followed(single):
+    single.engines[0].does("redirect")
+    before = single.engines[0].calls
+    assert (await post(single.sidecar))[0] == 503
+    assert single.engines[0].calls == before + 1
 
 
 @pytest.mark.parametrize("fault", ["error_500", "busy_503", "busy_429", "stale", "reset_head", "reset", "garbage_200", "truncate"])

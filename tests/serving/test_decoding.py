@@ -71,3 +71,12 @@ def test_depth_is_checked_by_field():
     check_depth({"a": [[[]]], "b": 1}, 4)
     with pytest.raises(RequestError, match="a: nested deeper than 2 levels"):
         check_depth({"b": 1, "a": [[[1]]]}, 2)
+
+
+@pytest.mark.parametrize("body", [b'{"%s": 1}', b'{"%s": 1, "%s": 2}', b'{"a": {"%s": "\\u0000"}}'])
+def test_a_key_of_megabytes_is_not_said_again(body):
+    body = body.replace(b"%s", b"k" * 1_000_000)
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Some", [("a", dict, {})], forbid_unknown_fields=True))
+    with pytest.raises(RequestError) as caught:
+        decode(body, decoder)
+    assert len(str(caught.value)) < 200
