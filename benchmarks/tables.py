@@ -31,8 +31,8 @@ from rheostat.training import baselines
 from rheostat.training.backtest import QUERIES_PER_PRICE, BacktestReport, backtest
 from rheostat.training.backtest_stopping import StopReport, backtest_stopping
 from rheostat.training.baselines import Costed
-from rheostat.training.embeddings import embed
 from rheostat.training.guarantee_check import Check, Pool, Promise, check_pools, fit_pools
+from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Logged, check_priced, read_logged, read_prices
 from rheostat.training.results_page import TableResult, replaced, section
 from rheostat.training.sampled_items import read_items
@@ -109,10 +109,10 @@ class Bench:
         )
 
     def _timed(self, logged: Logged, prices: dict[str, Price] | None, seed: int) -> Timed:
-        embeddings = embed(self._encoder(self.settings.encoder), logged.table.texts, self.out / "embeddings")
+        texts = TextRows.of(self._encoder(self.settings.encoder), logged.table.texts, self.out / "embeddings")
         with progress(f"{self.name}, split {seed}") as advance:
             start = time.process_time()
-            report = backtest(logged, embeddings, prices=prices, seed=seed, on_progress=advance)
+            report = backtest(logged, texts, prices=prices, seed=seed, on_progress=advance)
             return Timed(report=report, cpu_s=time.process_time() - start)
 
     def _promises(self, logged: Logged, prices: dict[str, Price] | None, targets: Sequence[float]) -> list[Check]:

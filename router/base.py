@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -39,4 +39,17 @@ class Encoder(Protocol):
 
     def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """(n, dimension) rows of norm one."""
+        ...
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also says which tokens a text has."""
+
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """Token numbers of each text."""
+        ...
+
+    def read(self, texts: list[str]) -> tuple[npt.NDArray[np.float32], list[list[int]]]:
+        """What `encode` and `tokens` give, at the price of one of them where they share work."""
         ...

@@ -97,10 +97,18 @@ class StaticEncoder:
 
     def encode(self, texts: list[str]) -> Vectors:
         """(n, dimension) rows of norm one; a text without known tokens gives the first unit vector."""
-        return np.stack([self._encode_one(text) for text in texts]) if texts else np.zeros((0, self.dimension), np.float32)
+        return self.read(texts)[0]
 
-    def _encode_one(self, text: str) -> Vectors:
-        tokens = self._tokenizer.encode(_readable(text), add_special_tokens=False).ids
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """Token numbers of each text."""
+        return [self._tokenizer.encode(_readable(text), add_special_tokens=False).ids for text in texts]
+
+    def read(self, texts: list[str]) -> tuple[Vectors, list[list[int]]]:
+        """Vectors and tokens, for which each text is taken apart once."""
+        tokens = self.tokens(texts)
+        return np.stack([self._vector(each) for each in tokens]) if texts else np.zeros((0, self.dimension), np.float32), tokens
+
+    def _vector(self, tokens: list[int]) -> Vectors:
         if not tokens:
             return _unit(self.dimension)
         # The sum has the direction of the mean.
@@ -122,6 +130,15 @@ class SentenceEncoder:
         readable = [_readable(text) for text in texts]
         vectors = self._model.encode(readable, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dimension)
+
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """Token numbers of each text, also of the part beyond what the model reads."""
+        readable = [_readable(text) for text in texts]
+        return self._model.tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+    def read(self, texts: list[str]) -> tuple[Vectors, list[list[int]]]:
+        """Vectors and tokens; the tokens are nothing next to the model."""
+        return self.encode(texts), self.tokens(texts)
 
 
 def distil_static(cache_folder: Path) -> Path:

@@ -27,6 +27,7 @@ from rheostat.training.embeddings import unheard
 from rheostat.training.evaluate import Bootstrap, Interval
 from rheostat.training.fit import Progress, check_table, quiet
 from rheostat.training.learners import TrainingSet, fit_costs
+from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Codes, Logged
 from rheostat.training.outcomes import OutcomeTable, Rows
 from rheostat.training.sequential import Episodes, fit_sequential, spend_along
@@ -127,13 +128,13 @@ class Bench:
 
 
 def backtest(
-    logged: Logged, embeddings: FeatureRow, *, prices: Mapping[str, Price] | None = None, seed: int = 0, on_progress: Progress = quiet
+    logged: Logged, texts: TextRows, *, prices: Mapping[str, Price] | None = None, seed: int = 0, on_progress: Progress = quiet
 ) -> BacktestReport:
     """Fit the router and its rivals on 70% of the queries and judge them on the others.
 
     Args:
         logged: complete outcomes.
-        embeddings: (n, dimension) of the texts.
+        texts: of its queries, as an encoder read them.
         prices: by model; tokens are counted when None.
         seed: of the split and of everything fitted.
         on_progress: told the step and the share done.
@@ -142,7 +143,7 @@ def backtest(
         DatasetError: too few queries or actions, or rewards that are all the same.
     """
     check_table(logged.table)
-    bench = prepare(logged, embeddings, prices, seed)
+    bench = prepare(logged, texts, prices, seed)
     # The control needs nothing of the router: it is fitted next to it, on the second core where there is one.
     with ThreadPoolExecutor(1) as beside:
         pending = beside.submit(fit_stack, _shuffled(bench.train, seed), bench.features, seed=seed)
@@ -158,7 +159,7 @@ def backtest(
     )
 
 
-def prepare(logged: Logged, embeddings: FeatureRow, prices: Mapping[str, Price] | None, seed: int) -> Bench:
+def prepare(logged: Logged, texts: TextRows, prices: Mapping[str, Price] | None, seed: int) -> Bench:
     """Split a table and attach features and costs.
 
     Raises:
@@ -169,6 +170,7 @@ def prepare(logged: Logged, embeddings: FeatureRow, prices: Mapping[str, Price] 
     train, test = np.flatnonzero(inside), np.flatnonzero(~inside)
     if not len(train) or not len(test):
         raise DatasetError(f"all {len(table)} queries have the same text: there is nothing to judge on")
+    embeddings = texts.worded(train)
     features = feature_rows(embeddings, table.texts)
     known = TrainingSet(features[train], embeddings.shape[1], table.rows(train))
     head = fit_costs(known)

@@ -34,7 +34,7 @@ def backtest(
     """
     from rheostat.router.encoder import load_encoder
     from rheostat.training.backtest import backtest as run
-    from rheostat.training.embeddings import embed
+    from rheostat.training.lexicon import TextRows
     from rheostat.training.logged import check_priced, read_logged, read_prices
 
     with progress("backtesting") as advance:
@@ -43,9 +43,9 @@ def backtest(
         priced = None if prices is None else read_prices(prices, table.stem)
         if priced is not None:
             check_priced(logged.table, priced)
-        texts = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
-        embeddings = embed(texts, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
-        report = run(logged, embeddings, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
+        weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
+        texts = TextRows.of(weights, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
+        report = run(logged, texts, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
     _show(report, json)
     track(context, mlflow, report, table)
 

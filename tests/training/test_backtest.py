@@ -15,6 +15,7 @@ from rheostat.cli import app
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.training.backtest import BacktestReport, backtest
+from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Logged
 from rheostat.training.outcomes import OutcomeTable
 from tests.training.fitting import WordEncoder
@@ -47,7 +48,7 @@ def logged(n: int = 600, seed: int = 0) -> Logged:
 
 
 def run(data: Logged, **options) -> BacktestReport:
-    return backtest(data, WordEncoder().encode(list(data.table.texts)), prices=PRICES, **options)
+    return backtest(data, TextRows.of(WordEncoder(), data.table.texts), prices=PRICES, **options)
 
 
 @functools.cache
