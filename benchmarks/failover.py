@@ -66,7 +66,7 @@ async def _load(engines: list[Engine], sidecars: list[Sidecar], seen: list[Seen]
     """Open-loop load; returns how many requests were in flight at the kill of the engine and of the sidecar."""
     started = time.monotonic()
     at_engine = at_sidecar = 0
-    requests: list[set[asyncio.Task[None]]] = [set(), set()]
+    requests: list[set[asyncio.Task[bool]]] = [set(), set()]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for number in range(int(seconds * rate)):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))

@@ -108,8 +108,8 @@ class Seen:
     latencies_s: list[float] = field(default_factory=list)
 
 
-async def ask(session: aiohttp.ClientSession, url: str, seen: Seen, fields: dict[str, Any]) -> None:
-    """One request, counted whatever comes of it; errors of the connection are counted by name."""
+async def ask(session: aiohttp.ClientSession, url: str, seen: Seen, fields: dict[str, Any]) -> bool:
+    """One request, counted whatever comes of it; errors of the connection are counted by name. Whether it was answered."""
     seen.asked += 1
     started = time.monotonic()
     try:
@@ -120,8 +120,10 @@ async def ask(session: aiohttp.ClientSession, url: str, seen: Seen, fields: dict
             if complete:
                 seen.answered.append(response.headers["x-rheostat-decision"])
                 seen.latencies_s.append(time.monotonic() - started)
+            return complete
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         seen.statuses[type(error).__name__] += 1
+        return False
     except asyncio.CancelledError:
         seen.statuses["client left"] += 1
         raise

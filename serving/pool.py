@@ -1,8 +1,8 @@
 """The replicas of one model behind one name: who gets a call, and what happens when it fails. Knows no routing.
 
 A call goes to the replica whose cache knows how its prompt begins, unless that one is clearly busier than the rest, and
-otherwise to the least loaded; where all are held back, one of them is tried early now and then, since an outage of all
-is as often a guess of ours as a fact. It moves to another replica only while the client has been sent nothing of it, the
+otherwise to the least loaded; where all are held back, some calls go ahead of the pauses, since an outage of all is as
+often a guess of ours as a fact. It moves to another replica only while the client has been sent nothing of it, the
 error says that another might do better, and the retry budget has room.
 """
 
@@ -133,7 +133,7 @@ class Pool:
 
     def _early(self, tried: Sequence[Replica]) -> Replica:
         """The held-back replica that would be let in next, where one may be tried before; errors as `pick`."""
-        held = [each for each in self.replicas if each not in tried and not each.is_full and each.breaker.may_be_tried_early]
+        held = [each for each in self.replicas if each not in tried and not each.is_full and each.takes_early]
         if not held:
             raise UpstreamError(
                 f"no backend of model {self.name!r} can take a call: try again later",

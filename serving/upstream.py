@@ -67,6 +67,7 @@ class Replica:
         self.running = 0.0
         self.cache_use = 0.0
         self._max_in_flight = max_in_flight
+        self._few = float(max_in_flight)  # calls at once while it asks to be left alone
         self._clock = clock
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,6 +81,14 @@ class Replica:
     def is_out(self) -> bool:
         """Whether it takes no calls for now: unwell at the last probe, or held back by the breaker."""
         return not self.is_well or self.breaker.is_open
+
+    @property
+    def takes_early(self) -> bool:
+        """Whether a call may go ahead of a pause, where no other replica is left.
+
+        One that asked to be left alone gets fewer calls at once than it refused; one that failed gets one now and then.
+        """
+        return self.breaker.may_be_tried if self.breaker.has_tripped else self.in_flight < self._few
 
     @property
     def is_full(self) -> bool:
@@ -111,6 +120,7 @@ class Replica:
             raise
         else:
             self.breaker.succeeded(trial=trial)
+            self._few += 1 / self._few  # one more for as many successes as it gets calls at once, and half for a refusal
         finally:
             self.breaker.end(trial=trial)
             self.in_flight -= 1
@@ -143,6 +153,7 @@ class Replica:
         self.breaker.failed()
         if error.status in BUSY and error.retry_after_s:
             self.breaker.pause(error.retry_after_s)
+            self._few = max(1.0, self.in_flight / 2)
 
     def _was_cut_early(self, error: UpstreamError, request: GenerateRequest, started_s: float) -> bool:
         """Whether a short deadline of the client's ended it: a client must not be able to eject replicas."""

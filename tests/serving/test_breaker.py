@@ -68,34 +68,38 @@ def test_a_pause_that_was_asked_for_is_kept_but_not_for_ever():
     assert breaker.left_s == LONGEST_PAUSE_S
 
 
-def test_one_call_may_go_ahead_of_a_pause_now_and_then():
+def test_a_call_now_and_then_may_go_ahead_of_a_pause_that_was_earned():
     clock = Clock()
     breaker = opened(clock)
-    assert not breaker.may_be_tried_early
-    clock.now += EARLY_S
-    assert breaker.may_be_tried_early
-    trial = breaker.begin()
-    assert trial
-    assert not breaker.may_be_tried_early
-    breaker.failed()
-    breaker.end(trial=trial)
-    assert not breaker.may_be_tried_early
-    clock.now += EARLY_S
-    assert breaker.may_be_tried_early
+    assert not breaker.may_be_tried
+    for _ in range(3):
+        clock.now += EARLY_S
+        assert breaker.may_be_tried
+        assert breaker.begin()
+        assert not breaker.may_be_tried
 
 
-def test_an_early_call_that_succeeds_ends_the_pause_and_one_that_began_before_it_does_not():
+def test_a_trial_that_succeeds_ends_the_pause_it_went_ahead_of_and_a_call_that_began_before_does_not():
     clock = Clock()
     breaker = Breaker(clock)
     before = breaker.begin()
-    breaker.pause(20)
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.failed()
+    trial = breaker.begin()
     breaker.succeeded(trial=before)
     breaker.end(trial=before)
     assert breaker.is_open
-    trial = breaker.begin()
     breaker.succeeded(trial=trial)
     breaker.end(trial=trial)
     assert not breaker.is_open
+
+
+def test_what_a_replica_asks_for_it_gets_whatever_succeeds():
+    breaker = Breaker(Clock())
+    trial = breaker.begin()
+    breaker.pause(20)
+    breaker.succeeded(trial=trial)
+    assert breaker.is_open
 
 
 def test_failures_in_a_pause_make_it_no_longer():

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from rheostat.data.outcomes import OutcomeReader
+from rheostat.serving.breaker import FAILURES_TO_OPEN
 from tests.serving import garbage
 from tests.serving.conftest import Engine, Sidecar, get, running, wait_until
 
@@ -89,7 +90,7 @@ async def test_a_refusal_of_the_engine_is_the_clients_error(tmp_path):
 async def test_no_engine_at_all_is_503_and_not_ready_once_the_breaker_opens(tmp_path):
     with engine_with(tmp_path) as engine, sidecar_over(tmp_path, engine) as sidecar:
         engine.stop(signal.SIGKILL)
-        for _ in range(4):
+        for _ in range(FAILURES_TO_OPEN):
             status, headers, _ = await post(sidecar)
             assert (status, headers["retry-after"]) == (503, "1")
         async with aiohttp.ClientSession() as session:

@@ -142,19 +142,46 @@ async def test_a_held_back_replica_gets_one_call_to_prove_itself():
     assert pool.is_available
 
 
-async def test_where_all_are_held_back_a_call_goes_ahead_of_the_pause_and_ends_it_when_it_succeeds():
+async def test_where_all_failed_a_call_now_and_then_goes_ahead_of_the_pause_and_ends_it_when_it_succeeds():
     clock = Clock()
-    first, second = Scripted("a", down(503, retry_after_s=20)), Scripted("b", down(503, retry_after_s=10))
-    pool, _ = pool_of(first, second, clock=clock, prefix_affinity=False)
-    with pytest.raises(UpstreamError) as refused:
-        await pool.generate(REQUEST, Meter(10))
-    assert refused.value.retry_after_s == 10
+    engine = Scripted("a", *[down(500)] * FAILURES_TO_OPEN)
+    pool, _ = pool_of(engine, clock=clock)
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(UpstreamError, match="down"):
+            await pool.generate(REQUEST, Meter(10))
     with pytest.raises(UpstreamError, match="no backend"):
         await pool.generate(REQUEST, Meter(10))
     clock.now += EARLY_S
     await pool.generate(REQUEST, Meter(10))
-    assert (first.calls, second.calls) == (1, 2)
     assert pool.is_available
+
+
+async def test_one_that_asks_to_be_left_alone_gets_fewer_calls_at_once_than_it_refused():
+    engine = Scripted("a", down(503, retry_after_s=20))
+    pool, _ = pool_of(engine)
+
+    async def ask(n):
+        engine.gate = asyncio.Event()
+        calls = [asyncio.create_task(pool.generate(REQUEST, Meter(10))) for _ in range(n)]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        return sum(not isinstance(ended, UpstreamError) for ended in await asyncio.gather(*calls, return_exceptions=True))
+
+    assert await ask(8) == 7
+    assert not pool.is_available
+    fewer = await ask(8)
+    assert 4 <= fewer < 8
+    assert await ask(8) >= fewer
+
+
+async def test_of_those_that_ask_to_be_left_alone_the_one_that_asks_for_less_is_asked():
+    first, second = Scripted("a", down(503, retry_after_s=20)), Scripted("b", down(503, retry_after_s=10))
+    pool, _ = pool_of(first, second, prefix_affinity=False)
+    with pytest.raises(UpstreamError) as refused:
+        await pool.generate(REQUEST, Meter(10))
+    assert refused.value.retry_after_s == 10
+    await pool.generate(REQUEST, Meter(10))
+    assert (first.calls, second.calls) == (1, 2)
 
 
 async def test_what_one_replica_asks_for_is_not_asked_of_clients_while_another_is_well():
