@@ -129,7 +129,7 @@ def _policies(result: TableResult) -> str:
     two = any(policy.apgr is not None for policy in result.backtests[0].policies.values())
     columns = ["policy", "cost ratio", *(f"right at {cost:g}" for cost in result.costs), "AIQ", "oracle gap closed"]
     rows = [_policy_row(name, result, two) for name in names]
-    return _markdown([*columns, "APGR"] if two else columns, rows)
+    return markdown([*columns, "APGR"] if two else columns, rows)
 
 
 def _policy_row(name: str, result: TableResult, two: bool) -> list[str]:
@@ -163,7 +163,7 @@ def _promises(checks: Sequence[Check]) -> str:
         ]
         for check in checks
     ]
-    return lead + "\n\n" + _markdown(["target", "broken", "by the plug-in", "accuracy above target", "infeasible"], rows)
+    return lead + "\n\n" + markdown(["target", "broken", "by the plug-in", "accuracy above target", "infeasible"], rows)
 
 
 def _stopping(report: StopReport) -> str:
@@ -177,7 +177,7 @@ def _stopping(report: StopReport) -> str:
         [name, "not reached" if curve.samples_at_reference is None else f"{curve.samples_at_reference:.2f}"]
         for name, curve in report.rules.items()
     ]
-    return lead + "\n\n" + _markdown(["rule", "samples"], rows)
+    return lead + "\n\n" + markdown(["rule", "samples"], rows)
 
 
 def _spread(values: Sequence[float], form: str) -> str:
@@ -190,6 +190,7 @@ def _digits(accuracy: float) -> str:
     return f"{accuracy:.4f}"
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its first column to the left, the others to the right."""
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

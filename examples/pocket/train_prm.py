@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sklearn.metrics import roc_auc_score
@@ -29,6 +30,7 @@ from train import SIZES, Optimizers, relative_rate
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from rheostat.data.answers import extract, same
+from rheostat.data.errors import UpstreamError
 from rheostat.data.problems import Problem, Split, problems
 from rheostat.data.problems.dialogues import STEP_BY_STEP
 from rheostat.data.steps import split_steps
@@ -39,6 +41,7 @@ from rheostat.policies.scorers.rendering import POCKET_FORMAT
 
 WRITE_TOKENS = 128
 IN_FLIGHT = 64
+PAUSES_S = (1.0, 5.0, 20.0)
 WIDTH = 256  # of a packed row; longer attempts are left out
 IGNORED = -100
 OWN_SHARE = 0.7  # of the examples, what the models wrote
@@ -97,11 +100,30 @@ async def written(model: str, url: str, split: Split, n: int, seed: int) -> list
             message = {"role": "user", "content": f"{problem.question} {STEP_BY_STEP}"}
             request = GenerateRequest(model=model, messages=(message,), max_tokens=WRITE_TOKENS, temperature=0.8, seed=seed + number)
             async with gate:
-                drawn = await backend.generate(request, Meter(WRITE_TOKENS))
-            return mark(problem, split_steps(drawn.completions[0].text))
+                text = await patient(backend, request)
+            return mark(problem, split_steps(text))
 
         attempts = await asyncio.gather(*(one(number, problem) for number, problem in enumerate(asked)))
     return [attempt for attempt in attempts if attempt.steps]
+
+
+async def patient(backend: VllmBackend, request: GenerateRequest) -> str:
+    """What an engine writes; a busy machine breaks a connection now and then, and that must not cost all the others."""
+    for pause_s in PAUSES_S:
+        try:
+            return (await backend.generate(request, Meter(WRITE_TOKENS))).completions[0].text
+        except UpstreamError:
+            await asyncio.sleep(pause_s)
+    return (await backend.generate(request, Meter(WRITE_TOKENS))).completions[0].text
+
+
+def kept_or_written(model: str, url: str, args: argparse.Namespace) -> list[Marked]:
+    """The attempts to learn from, kept beside the output, so that another training need not wait for them."""
+    path = Path(args.out).parent / f".{model}.{args.attempts}.{args.seed}.attempts.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(asyncio.run(written(model, url, "train", args.attempts, args.seed + 1))))
+    return msgspec.json.decode(path.read_bytes(), type=list[Marked])
 
 
 def examples(attempts: list[Marked], seed: int) -> Iterator[Marked]:
@@ -230,7 +252,7 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(args.start), make_model(args.start)
     urls = {name: Engines(Path(args.state) / "engines").start(name).url for name in args.writer}
-    attempts = [each for name, url in urls.items() for each in asyncio.run(written(name, url, "train", args.attempts, args.seed + 1))]
+    attempts = [each for name, url in urls.items() for each in kept_or_written(name, url, args)]
     source = batches(tokenizer, examples(attempts, args.seed), args.rows)
     optimizers, body = Optimizers(model, SIZES["pocket-large"]), torch.compile(model.model)
     total_s, began, step = args.minutes * 60, time.process_time(), 0
@@ -267,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", default="policies/weights/pocket-large", help="folder of the model to start from, or of a reward model")
     parser.add_argument("--writer", action="append", help="engine whose attempts to learn from; repeat")
-    parser.add_argument("--attempts", type=int, default=12288, help="attempts of each writer")
+    parser.add_argument("--attempts", type=int, default=8192, help="attempts of each writer")
     parser.add_argument("--judged", type=int, default=1024, help="held-out problems in the evaluation")
     parser.add_argument("--minutes", type=float, default=30.0, help="processor time of the training; the schedule is laid over it")
     parser.add_argument("--out", required=True, help="folder for the finished model")

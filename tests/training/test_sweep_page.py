@@ -1,0 +1,86 @@
+"""The page of a sweep says what the rows say, and a choice among actions is judged on queries it was not made on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rheostat.data.errors import DatasetError
+from rheostat.data.ledger import Ledger
+from rheostat.training.sweep import Row
+from rheostat.training.sweep_page import HEADING, chosen_within, grid, section
+
+VOTES = (1, 4, 16)
+FAMILIES = ("easy", "middle", "hopeless")
+CHANCES = {"easy": (0.95, 0.95, 0.95), "middle": (0.4, 0.6, 0.8), "hopeless": (0.05, 0.05, 0.05)}
+
+
+def row(action: str, family: str, query: int, *, correct: float, tokens: int, price: float) -> Row:
+    return Row(
+        dataset=f"d/{family}", query_id=f"q{query}", query_text="?", level=1, action=action, correct=correct, answer="7",
+        ledger=Ledger(calls=1, prompt=5, completion=tokens), cost_usd=price * tokens / 1e6, latency_s=0.5, stop_reason="complete",
+        estimated=False,
+    )  # fmt: skip
+
+
+def rows(model: str = "small", price: float = 1.0, n: int = 80) -> list[Row]:
+    """Votes that pay on the middle family only."""
+    luck = np.random.default_rng(3).random((len(FAMILIES), n))
+    found = []
+    for at, family in enumerate(FAMILIES):
+        for k, chance in zip(VOTES, CHANCES[family], strict=True):
+            action = f"{model}/self_consistency(k={k})@{192 * k}"
+            found += [row(action, family, i, correct=float(luck[at, i] < chance), tokens=10 * k, price=price) for i in range(n)]
+        found += [
+            row(f"{model}/cot@256", family, i, correct=float(luck[at, i] < CHANCES[family][0]), tokens=10, price=price) for i in range(n)
+        ]
+    return found
+
+
+def cells(page: str, beginning: str) -> list[str]:
+    """The cells of the first table line that begins so."""
+    return next([cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith(f"| {beginning}"))
+
+
+def test_the_page_tells_where_an_axis_pays_and_where_it_does_not() -> None:
+    page = section(rows(), "python it")
+
+    assert page.startswith(f"{HEADING}\n\nWritten by `python it`.")
+    assert cells(page, "middle")[1].startswith("**+")
+    assert not cells(page, "easy")[1].startswith("**")
+    assert cells(page, "samples")[5] == "pays"
+    assert cells(page, "`self_consistency(k=1)@192`")[3] == "-"
+
+
+def test_the_dearer_model_stands_behind_the_cheaper_one_at_equal_cost() -> None:
+    page = section([*rows(), *rows("large", price=5.0)], "python it")
+
+    assert "### small with more compute against large" in page
+    # Four samples of the small model cost less than one of the large one, and are as good as four of that.
+    assert float(cells(page, "50 ")[1]) > float(cells(page, "50 ")[2])
+
+
+def test_models_that_were_asked_other_numbers_of_queries_are_not_matched() -> None:
+    assert "more compute against" not in section([*rows(), *rows("large", n=40)], "python it")
+
+
+def test_the_best_of_many_equal_actions_is_not_better_than_one() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"m/cot(think={i})@64" for i in range(1, 60)]
+    equal = [row(name, "x", q, correct=float(rng.random() < 0.5), tokens=10, price=1.0) for name in names for q in range(60)]
+    held = grid("m", equal)
+    got = chosen_within(held, np.ones(len(held.actions), dtype=bool), 1e9, np.arange(60) % 2)
+
+    assert held.reward.mean(axis=0).max() > 0.62
+    assert got.mean() == pytest.approx(0.5, abs=0.13)
+
+
+def test_what_nobody_can_afford_is_never_right() -> None:
+    held = grid("small", rows())
+
+    assert chosen_within(held, np.ones(len(held.actions), dtype=bool), 1.0, np.arange(len(held.reward)) % 2).sum() == 0
+
+
+def test_an_empty_sweep_is_refused() -> None:
+    with pytest.raises(DatasetError, match="no rows"):
+        section([], "python it")
