@@ -1,7 +1,6 @@
 """What the pocket process reward model is worth: best of n by it, against the vote and one sample, on the kept log's questions.
 
-    rheostat engine start --model pocket && rheostat engine start --model pocket-prm
-    python benchmarks/process_reward.py --model pocket --n 8 --queries 400
+    python benchmarks/process_reward.py --n 8 --queries 400 --docs docs/strategies-results.md
 
 Draws n new chains of thought for each question, since the log keeps no texts, and scores every one.
 """
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from rheostat.data.answers import same
@@ -29,8 +26,12 @@ from rheostat.policies.process import AGGREGATIONS
 from rheostat.policies.prompts import step_by_step
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rewards import ProcessReward
-from rheostat.training.evaluate import Bootstrap
+from rheostat.policies.weights import POCKET_MODELS, POCKET_REWARD
+from rheostat.training.evaluate import Bootstrap, Interval
+from rheostat.training.results_page import markdown, replaced
 
+HEADING = "## Process reward model"
+ONE_SAMPLE, VOTE = "one sample", "majority vote"
 ANY_CAP = 10**9
 CHAIN_TOKENS = 192
 IN_FLIGHT = 16
@@ -81,36 +82,43 @@ def picks(query: Query, candidates: list[Candidate], steps: list[tuple[float, ..
             weights[each.answer] = weights.get(each.answer, 0.0) + score
     heaviest = max(weights, key=weights.__getitem__, default=None)
     first = {name: next((r for each, r in zip(candidates, right, strict=True) if each.answer == name), 0.0) for name in (leader, heaviest)}
-    found = {"one sample": float(np.mean(right)), "majority vote": first[leader]}
+    found = {ONE_SAMPLE: float(np.mean(right)), VOTE: first[leader]}
     found |= {f"best by prm, {name}": right[int(np.argmax(scores))] for name, scores in by.items()}
     return found | {"votes weighted by prm": first[heaviest], "any of them": max(right)}
 
 
-async def measure(args: argparse.Namespace) -> None:
-    """Draw, score, and print the table."""
+async def measure(args: argparse.Namespace, model: str) -> str:
+    """Draw and score the chains of one model; its part of the section."""
     engines = Engines(Path(args.state) / "engines")
-    writer, rewarder = engines.start(args.model), engines.start("pocket-prm")
+    writer, rewarder = engines.start(model), engines.start(POCKET_REWARD)
     queries, booked = questions(Path(args.log), args.queries), Booked(ANY_CAP)
-    client = PoolingClient("pocket-prm", rewarder.url, model="pocket-prm")
-    async with VllmBackend(args.model, writer.url, model=args.model) as backend, client:
-        found = await judged(queries, backend, client, args.model, args.n, args.seed, booked)
+    client = PoolingClient(POCKET_REWARD, rewarder.url, model=POCKET_REWARD)
+    async with VllmBackend(model, writer.url, model=model) as backend, client:
+        found = await judged(queries, backend, client, model, args.n, args.seed, booked)
     outcomes = [picks(query, *each) for query, each in zip(queries, found, strict=True)]
     labels, scores = labelled(queries, found)
-    bootstrap, vote = Bootstrap(len(queries), seed=args.seed), np.array([each["majority vote"] for each in outcomes])
-    table = Table(
-        title=f"{args.model}, {len(queries)} questions x {args.n} chains; AUC of right answers {roc_auc_score(labels, scores):.3f}"
-    )
-    for column in ("pick", "right (95%)", "over the vote (95%)"):
-        table.add_column(column, justify="left" if column == "pick" else "right")
-    for name in outcomes[0]:
-        values = np.array([each[name] for each in outcomes])
-        share, gain = bootstrap.interval(values), bootstrap.interval(values - vote)
-        table.add_row(
-            name, f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})", f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-        )
-    Console(width=110).print(table)
     read = sum(attempt.ledger.prompt for attempt in booked.attempts if attempt.kind == "verifier")
-    print(f"generated {booked.ledger.generated} tokens, read {read} tokens by the reward model")
+    lead = (
+        f"`{model}`, {len(queries)} questions, {args.n} chains each at temperature 0.8: area under the curve of right answers by their "
+        f"score {roc_auc_score(labels, scores):.3f}; {booked.ledger.generated:,} tokens generated, {read:,} read by the reward model."
+    )
+    return lead + "\n\n" + compared(outcomes, args.seed)
+
+
+def compared(outcomes: list[dict[str, float]], seed: int) -> str:
+    """Every way to pick, against one sample and the vote, paired by question."""
+    bootstrap = Bootstrap(len(outcomes), seed=seed)
+    columns = {name: np.array([each[name] for each in outcomes]) for name in outcomes[0]}
+    rows = []
+    for name, values in columns.items():
+        share, *gains = (bootstrap.interval(values - base) for base in (0.0, columns[ONE_SAMPLE], columns[VOTE]))
+        rows.append([name, f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})", *map(told, gains)])
+    return markdown(["pick", "right (95%)", "over one sample", "over the vote"], rows)
+
+
+def told(gain: Interval) -> str:
+    """A difference with its interval."""
+    return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
 
 
 def labelled(queries: list[Query], found: list[tuple[list[Candidate], list[tuple[float, ...]]]]) -> tuple[list[bool], list[float]]:
@@ -127,13 +135,21 @@ def labelled(queries: list[Query], found: list[tuple[list[Candidate], list[tuple
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="pocket or pocket-large")
+    parser.add_argument("--model", action="append", help="whose chains are scored; repeat; both pocket models when left out")
     parser.add_argument("--log", default="data/logs/pocket.parquet", help="whose questions are asked")
     parser.add_argument("--n", type=int, default=8, help="chains for each question")
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--state", default=".rheostat", help="folder of the engines")
+    parser.add_argument("--docs", type=Path, help="page whose section is written")
     parser.add_argument("--seed", type=int, default=0)
-    asyncio.run(measure(parser.parse_args()))
+    args = parser.parse_args()
+    models = args.model or list(POCKET_MODELS)
+    command = f"python benchmarks/process_reward.py --n {args.n} --queries {args.queries} --seed {args.seed}"
+    parts = [HEADING, f"Written by `{command}`.", *(asyncio.run(measure(args, model)) for model in models)]
+    page = "\n\n".join(parts) + "\n"
+    print(page)
+    if args.docs is not None:
+        args.docs.write_text(replaced(args.docs.read_text(encoding="utf-8") if args.docs.exists() else "", page), encoding="utf-8")
 
 
 if __name__ == "__main__":

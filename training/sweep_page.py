@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Action
@@ -86,7 +87,7 @@ def grid(model: str, rows: Sequence[Row]) -> Grid:
     )
 
 
-def chosen_within(held: Grid, usable: Array, budget: float, folds: Array) -> Array:
+def chosen_within(held: Grid, usable: npt.NDArray[np.bool_], budget: float, folds: npt.NDArray[np.intp]) -> Array:
     """(n,) rewards of the best action that costs at most `budget`, chosen on the other fold of queries; nought where none does."""
     got = np.zeros(len(held.reward))
     for fold in np.unique(folds):
@@ -212,7 +213,7 @@ def _match(small: Grid, large: Grid, seed: int) -> list[str]:
     return [f"### {small.model} with more compute against {large.model}", lead, table]
 
 
-def _budgets(held: Grid, usable: Array) -> list[float]:
+def _budgets(held: Grid, usable: npt.NDArray[np.bool_]) -> list[float]:
     """The costs at which the dearer model gets better: those of its actions that no cheaper one equals."""
     cost, reward = held.cost.mean(axis=0), held.reward.mean(axis=0)
     budgets, reached = [], -1.0

@@ -40,8 +40,8 @@ from rheostat.policies.engine import Engines
 from rheostat.policies.scorers.rendering import POCKET_FORMAT
 
 WRITE_TOKENS = 128
-IN_FLIGHT = 64
-PAUSES_S = (1.0, 5.0, 20.0)
+IN_FLIGHT = 128
+PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 WIDTH = 256  # of a packed row; longer attempts are left out
 IGNORED = -100
 OWN_SHARE = 0.7  # of the examples, what the models wrote
