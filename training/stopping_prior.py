@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from rheostat.router.base import Array, Encoder
 from rheostat.router.calibration import logit
-from rheostat.training.fit import cross_fitted, training_set
+from rheostat.router.features import feature_rows
+from rheostat.training.fit import cross_fitted
 from rheostat.training.learners import LEARNERS, TrainingSet
+from rheostat.training.lexicon import TextRows
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.sampled_items import Items
 from rheostat.training.trajectories import Trajectories
@@ -58,10 +60,16 @@ def question_priors(items: Items, train: npt.NDArray[np.intp], *, k: int, encode
     group = _group_means(targets, items.group, train)
     if encoder is None or any(text is None for text in items.texts):
         return Priors(logit(group), "group")
-    data = training_set(_table(items), encoder)
     questions = np.unique(items.question[train])
+    data = _worded(_table(items), encoder, questions)
     learned = [_predicted(data, questions, _cells(items, column, train), seed)[items.question, items.group] for column in targets.T]
     return Priors(np.column_stack([*learned, logit(group)]), "text")
+
+
+def _worded(table: OutcomeTable, encoder: Encoder, train: npt.NDArray[np.intp]) -> TrainingSet:
+    """Features of every question, with a lexicon of those at `train`."""
+    embeddings = TextRows.of(encoder, table.texts).worded(train)
+    return TrainingSet(feature_rows(embeddings, table.texts), embeddings.shape[1], table)
 
 
 def _targets(items: Items, k: int, seed: int) -> _Targets:
