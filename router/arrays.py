@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from rheostat.router.calibration import Calibrator, ErrorBand, Isotonic, Platt
 from rheostat.router.lookup import Clusters, Segments
+from rheostat.router.networks import Networks
 from rheostat.router.predictor import Boosted, CostHead, Learner, Linear, Predictor
 
 Arrays = dict[str, npt.NDArray[Any]]
 BOOSTED = "boosted"
-LEARNERS: dict[str, type[Any]] = {"linear": Linear, "clusters": Clusters, "segments": Segments}
+LEARNERS: dict[str, type[Any]] = {"linear": Linear, "clusters": Clusters, "segments": Segments, "networks": Networks}
 CALIBRATORS: dict[str, type[Platt] | type[Isotonic]] = {"platt": Platt, "isotonic": Isotonic}
 
 

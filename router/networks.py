@@ -1,0 +1,40 @@
+"""A learner of small networks over all actions at once: what is learned of one action helps the others.
+
+Several from different starts are averaged, which settles most of what single fits owe to chance.
+Source: Lakshminarayanan et al. 2017 (deep ensembles).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rheostat.router.base import Array, FeatureRow
+from rheostat.router.calibration import clamp
+from rheostat.router.predictor import LOGIT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """`m` networks of one hidden ReLU layer, each giving the logits of all actions.
+
+    Attributes:
+        mean, scale: (d,) of the training features.
+        inner, inner_bias: (m, d, h) and (m, h).
+        outer, outer_bias: (m, h, a) and (m, a).
+    """
+
+    mean: FeatureRow
+    scale: FeatureRow
+    inner: FeatureRow
+    inner_bias: FeatureRow
+    outer: FeatureRow
+    outer_bias: FeatureRow
+
+    def logits(self, features: FeatureRow) -> Array:
+        """(n, a) mean logits within +-LOGIT_LIMIT of (n, d) rows, standardised and clipped at 6 sigma."""
+        rows = np.asarray(clamp((features - self.mean) / self.scale, -6.0, 6.0), dtype=np.float32)
+        hidden = np.maximum(rows @ self.inner + self.inner_bias[:, None], np.float32(0))
+        mean = (hidden @ self.outer + self.outer_bias[:, None]).mean(axis=0)
+        return clamp(np.asarray(mean, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
