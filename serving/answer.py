@@ -44,13 +44,9 @@ def delta(job: Job, delta: dict[str, Any], finish_reason: str | None = None) -> 
     return event(_chunk(job, [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]))
 
 
-def answer_deltas(job: Job, candidate: Candidate) -> bytes:
-    """A finished answer as the chunks that a stream of it would have had."""
-    said: dict[str, Any] = {"role": "assistant", "content": candidate.text}
-    if candidate.tool_calls:
-        said["tool_calls"] = [{"index": index, **call} for index, call in enumerate(candidate.tool_calls)]
-    choice = {"index": 0, "delta": said, "logprobs": _logprobs(job, candidate), "finish_reason": None}
-    return event(_chunk(job, [choice])) + delta(job, {}, _finish(candidate))
+def answer_deltas(job: Job, candidates: Sequence[Candidate]) -> bytes:
+    """Finished answers, one choice each, as the chunks that a stream of them would have had."""
+    return b"".join(_deltas(job, index, each) for index, each in enumerate(candidates))
 
 
 def last_chunk(job: Job, spent: Ledger) -> bytes:
@@ -102,6 +98,7 @@ def block(job: Job) -> Told:
         samples=job.samples,
         agreement=job.agreement,
         stop_reason=job.stop_reason,
+        verified=job.verified,
         path=job.path,
         degraded=decision.degraded,
         bundle=decision.bundle,
@@ -109,6 +106,15 @@ def block(job: Job) -> Told:
             action: Alternative(p_correct=p_correct, cost_usd=cost_usd) for action, (p_correct, cost_usd) in decision.alternatives.items()
         },
     )
+
+
+def _deltas(job: Job, index: int, candidate: Candidate) -> bytes:
+    said: dict[str, Any] = {"role": "assistant", "content": candidate.text}
+    if candidate.tool_calls:
+        said["tool_calls"] = [{"index": at, **call} for at, call in enumerate(candidate.tool_calls)]
+    first = {"index": index, "delta": said, "logprobs": _logprobs(job, candidate), "finish_reason": None}
+    last = {"index": index, "delta": {}, "logprobs": None, "finish_reason": _finish(candidate)}
+    return event(_chunk(job, [first])) + event(_chunk(job, [last]))
 
 
 def _choice(job: Job, index: int, found: Candidate) -> Choice:

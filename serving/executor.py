@@ -28,13 +28,13 @@ from rheostat.serving.decisions import NONE_FAILED, Decisions
 from rheostat.serving.job import Job, Jobs
 from rheostat.serving.messages import Message
 from rheostat.serving.pool import Pools
-from rheostat.serving.runner import Runner
 from rheostat.serving.sessions import Sessions
 from rheostat.serving.shapes import ChatCompletion
 from rheostat.serving.stream import Sink
 from rheostat.serving.streamer import Streamer
 from rheostat.serving.terms import Terms
 from rheostat.serving.upstream import is_clients_fault
+from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
 
 CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are made for: errs on the dear side
@@ -56,14 +56,15 @@ class Executor:
         congestion: Congestion,
         sessions: Sessions,
         toolbox: Toolbox,
+        verification: Verification,
     ) -> None:
         self._config = config
         self._pools = pools
         self._jobs = jobs
         self._toolbox = toolbox
         self._decisions = Decisions(config, decider=decider, pools=pools, congestion=congestion, sessions=sessions)
-        self._runner = Runner(pools, toolbox)
-        self._streamer = Streamer(self._runner, pools, toolbox)
+        self._verification = verification
+        self._streamer = Streamer(verification, pools, toolbox)
 
     def apply(self, config: Config) -> None:
         """Work under a changed configuration from the next request on."""
@@ -84,7 +85,7 @@ class Executor:
         answers: list[ChatCompletion] = []
 
         async def carry_out(job: Job, before: Ledger) -> None:
-            candidates = await self._runner.run(job, admitted.chat, Terms.of(admitted))
+            candidates = await self._verification.run(job, admitted.chat, Terms.of(admitted))
             answers.append(answer.completion(job, candidates, before + job.ledger))
 
         await self._with_reroute(admitted, carry_out, started=lambda: False)
@@ -130,10 +131,13 @@ class Executor:
         query, allowance = admitted.chat.query, admitted.principal.allowance
         action = Action.parse(decision.action)
         guidance = self._decisions.follow(admitted, decision)
-        worst = _worst_case(query.messages, _cap_tokens(action, guidance))
-        usd = worst.cost_usd(self._jobs.prices.get(action.model, Price()))
+        caps = [(action.model, _cap_tokens(action, guidance))]
+        if Terms.of(admitted).high_stakes:
+            caps += self._verification.caps(decision)
+        worst = [(model, _worst_case(query.messages, cap_tokens)) for model, cap_tokens in caps]
+        usd = sum(ledger.cost_usd(self._jobs.prices.get(model, Price())) for model, ledger in worst)
         with (
-            allowance.hold(tokens=worst.completion, usd=usd) as hold,
+            allowance.hold(tokens=sum(ledger.completion for _, ledger in worst), usd=usd) as hold,
             self._jobs.open(decision, query, verifier=admitted.chat.verifier) as job,
         ):
             job.guidance = guidance

@@ -30,7 +30,8 @@ class Job:
     Attributes:
         action: being run, and in the end the one that gave the answer.
         guidance: what the router knows beyond the decision, if anything.
-        path: the actions run so far, where the decision is for several.
+        path: the actions run so far, where the decision is for several, or a check asked for another one.
+        verified: whether the answer passed its check; None where it had none, or it could not be said.
     """
 
     def __init__(self, decision: Decision, query: Query, prices: Mapping[str, Price], *, verifier: str | None = None) -> None:
@@ -47,6 +48,7 @@ class Job:
         self.error: str | None = None
         self.path: list[Step] = []
         self.guidance: Guidance | None = None
+        self.verified: bool | None = None
         self._prices = prices
         self._verifier = verifier or "exact"
         self._started = time.monotonic()

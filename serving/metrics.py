@@ -40,6 +40,7 @@ class Metrics:
         self.loop_lag = Histogram("rheostat_loop_lag_seconds", "Delay of the event loop.", buckets=_LAGS, registry=self.registry)
         self.predictor_failures = Counter("rheostat_predictor_failures", "Decisions the predictor failed.", registry=self.registry)
         self.upstream_failures = Counter("rheostat_upstream_failures", "Upstream calls failed.", ["backend"], registry=self.registry)
+        self.verifications = Counter("rheostat_verifications", "Checks before delivery.", ["result"], registry=self.registry)
         self.retries = Counter("rheostat_upstream_retries", "Calls tried again on another replica.", ["model"], registry=self.registry)
         self.backend_up = Gauge("rheostat_backend_up", "1 while a backend takes calls.", ["backend"], registry=self.registry)
         self.backend_waiting = Gauge("rheostat_backend_waiting", "Requests in the engine's queue.", ["backend"], registry=self.registry)

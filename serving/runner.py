@@ -13,7 +13,7 @@ from rheostat.policies.run import Result, run_action
 from rheostat.serving.deadline import deadline, has_passed, too_late
 from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
-from rheostat.serving.single_call import agreement, is_passthrough, note_samples, passthrough_request
+from rheostat.serving.single_call import agreement, note_samples, passthrough_request
 from rheostat.serving.steps import Run, carry_out
 from rheostat.serving.terms import Terms
 from rheostat.serving.wire import Chat
@@ -36,17 +36,18 @@ class Runner:
         self._pools = pools
         self._toolbox = toolbox
 
-    async def run(self, job: Job, chat: Chat, terms: Terms) -> tuple[Candidate, ...]:
-        """The answers: one, or as many as the client wants from a plain call.
+    async def run_passthrough(self, job: Job, chat: Chat, terms: Terms) -> tuple[Candidate, ...]:
+        """As many answers as the client wants from its one plain call.
 
         Raises:
             UpstreamError: no backend gave an answer, or not in time.
         """
-        if is_passthrough(job):
-            return await self._run_passthrough(job, chat, terms)
-        return (await self.run_action(job, chat, terms),)
+        request = passthrough_request(job, chat.n)
+        async with deadline(terms.deadline_s, job):
+            generation = await self._pools[job.action.model].generate(request, job.meter)
+        return note_samples(job, generation.completions)
 
-    async def run_action(self, job: Job, chat: Chat, terms: Terms, on_evidence: OnEvidence | None = None) -> Candidate:
+    async def run_action(self, job: Job, chat: Chat, terms: Terms, on_evidence: OnEvidence | None = None) -> Result:
         """Carry out the job's action and what its course asks for after it; the job knows its end then.
 
         Args:
@@ -65,8 +66,8 @@ class Runner:
             if has_passed(limits.deadline_s, started_s):
                 raise too_late(job) from error
             raise
-        _note_result(job, result)
-        return result.candidate
+        note_result(job, result)
+        return result
 
     def _run_one(self, job: Job, chat: Chat, on_evidence: OnEvidence | None) -> Run:
         async def run(action: Action, *, meter: Meter, rule: StopRule | None, deadline_s: float | None) -> Result:
@@ -86,14 +87,9 @@ class Runner:
 
         return run
 
-    async def _run_passthrough(self, job: Job, chat: Chat, terms: Terms) -> tuple[Candidate, ...]:
-        request = passthrough_request(job, chat.n)
-        async with deadline(terms.deadline_s, job):
-            generation = await self._pools[job.action.model].generate(request, job.meter)
-        return note_samples(job, generation.completions)
 
-
-def _note_result(job: Job, result: Result) -> None:
+def note_result(job: Job, result: Result) -> None:
+    """Let the job know its answer."""
     job.answer, job.stop_reason, job.status = result.answer, result.stop_reason, result.status
     job.chosen = result.candidate
     job.samples = len(result.evidence.candidates)

@@ -71,6 +71,8 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Bound on generated tokens of one request."""
     max_cost_usd: NotNegative | None = None
     """Bound on the cost of one request."""
+    high_stakes: bool = False
+    """Whether all its answers are checked before they are delivered."""
     mean_cost_usd: Positive | None = None
     """What its requests may cost on average: as accurate as that buys, in the place of the target, but not of a request's own."""
 
@@ -82,6 +84,7 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             deadline_s=None if self.deadline_ms is None else self.deadline_ms / 1000,
             max_tokens_total=self.max_tokens_total,
             max_cost_usd=self.max_cost_usd,
+            high_stakes=self.high_stakes,
         )
 
 
@@ -247,6 +250,17 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """File that every admin action is appended to, one JSON object a line."""
 
 
+class VerificationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The check of answers with high stakes before they are delivered."""
+
+    by: str = ""
+    """Who checks: judge, a reward model's name, orm or self; empty is the first of these that is there."""
+    at: Share = 0.5
+    """Least score that passes, in (0, 1]."""
+    escalate: bool = True
+    """Whether a refused answer is followed by that of the likeliest action left, once."""
+
+
 class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What strategies may use besides models, reward models and the judge."""
 
@@ -295,6 +309,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Reward models that strategies may ask."""
     judge: JudgeConfig = JudgeConfig()
     """The model that judges answers."""
+    verification: VerificationConfig = VerificationConfig()
+    """The check of answers with high stakes."""
     tools: ToolsConfig = ToolsConfig()
     """What else strategies may use."""
     sandbox: SandboxConfig = SandboxConfig()

@@ -65,6 +65,7 @@ class Told(Shape, frozen=True, kw_only=True):
     samples: int
     agreement: float | None
     stop_reason: str
+    verified: bool | None = None
     path: list[Step] = []
     degraded: str | None
     bundle: str

@@ -21,6 +21,7 @@ from rheostat.serving.admin import Listeners, build_admin
 from rheostat.serving.admission import Admission
 from rheostat.serving.app import Services, build_app
 from rheostat.serving.audit import Audit, Audited, NoAudit
+from rheostat.serving.checker import Checker
 from rheostat.serving.config import Config, secret
 from rheostat.serving.config_watch import LIVE, ConfigWatch
 from rheostat.serving.congestion import Congestion
@@ -39,9 +40,11 @@ from rheostat.serving.probes import Prober
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.reload import Cache, Watcher
 from rheostat.serving.request_log import open_log
+from rheostat.serving.runner import Runner
 from rheostat.serving.sessions import Sessions
 from rheostat.serving.tools import open_toolbox
 from rheostat.serving.usage import usd_today
+from rheostat.serving.verification import Verification
 
 
 class Sidecar:
@@ -204,12 +207,21 @@ class Sidecar:
         )
 
     def _build_executor(self, jobs: Jobs) -> Executor:
+        pools, check = self._fleet.pools, self._config.verification
+        verification = Verification(
+            Runner(pools, self._toolbox),
+            pools,
+            Checker(pools, self._toolbox, check),
+            escalate=check.escalate,
+            metrics=self._metrics,
+        )
         return Executor(
             self._config,
             decider=self._decider,
-            pools=self._fleet.pools,
+            pools=pools,
             jobs=jobs,
             congestion=self._congestion,
             sessions=Sessions(self._config.sessions),
             toolbox=self._toolbox,
+            verification=verification,
         )

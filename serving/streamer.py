@@ -14,10 +14,11 @@ from rheostat.serving import answer
 from rheostat.serving.deadline import deadline
 from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
-from rheostat.serving.runner import Runner, fresh_seed
+from rheostat.serving.runner import fresh_seed
 from rheostat.serving.single_call import is_one_call, is_passthrough, note_samples, passthrough_request, strategy_request
 from rheostat.serving.stream import Passage, Sink
 from rheostat.serving.terms import Terms
+from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
 
 
@@ -25,13 +26,13 @@ class Streamer:
     """Streams jobs into byte sinks; what follows the answer (usage, the end mark) is left to the caller.
 
     Args:
-        runner: runs what takes several calls.
+        verification: runs what takes several calls, and what is checked before it goes out.
         pools: the model servers.
         toolbox: what strategies may use besides them.
     """
 
-    def __init__(self, runner: Runner, pools: Pools, toolbox: Toolbox) -> None:
-        self._runner = runner
+    def __init__(self, verification: Verification, pools: Pools, toolbox: Toolbox) -> None:
+        self._verification = verification
         self._pools = pools
         self._toolbox = toolbox
 
@@ -41,7 +42,7 @@ class Streamer:
         Raises:
             UpstreamError: no backend gave an answer, not in time, or not to its end.
         """
-        if is_one_call(job):
+        if is_one_call(job) and not terms.high_stakes:
             await self._pass_through(job, chat, terms, sink)
         else:
             await self._think(job, chat, terms, sink)
@@ -65,8 +66,8 @@ class Streamer:
         async def progress(evidence: Evidence) -> None:
             await sink.write(_progress(job, evidence, reasoning=chat.progress))
 
-        chosen = await self._runner.run_action(job, chat, terms, progress)
-        await sink.write(answer.answer_deltas(job, chosen))
+        candidates = await self._verification.run(job, chat, terms, progress)
+        await sink.write(answer.answer_deltas(job, candidates))
 
 
 async def _forward(stream: AsyncIterator[bytes], sink: Sink, *, model: str) -> None:

@@ -38,6 +38,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         return Limits(tokens=both.max_tokens_total, cost_usd=both.max_cost_usd, deadline_s=_left_s(both.deadline_s))
 
     @property
+    def high_stakes(self) -> bool:
+        """Whether the answer is to be checked before it goes out."""
+        return self.own.high_stakes or self.defaults.high_stakes
+
+    @property
     def deadline_s(self) -> float | None:
         """Seconds left now, at least 0; None without a deadline."""
         return self.limits.deadline_s

@@ -186,3 +186,16 @@ async def test_probes_and_metrics_answer_while_every_place_is_taken(crowded):
         for holder in holders:
             holder.cancel()
         await asyncio.gather(*holders, return_exceptions=True)
+
+
+async def test_a_client_that_leaves_while_its_answer_is_checked_frees_the_engine_and_is_billed(crowded):
+    engine = crowded.engines[0]
+    before, calls = engine.generated, engine.calls
+    engine.does(*(("ok", "hang") if calls % 2 == 0 else ("hang", "ok")))
+    asked = asyncio.create_task(post(crowded.sidecar, rheostat={"high_stakes": True}))
+    await asyncio.to_thread(wait_until, lambda: engine.calls == calls + 2 and engine.running == 1)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.to_thread(wait_until, lambda: engine.running == 0)
+    await asyncio.to_thread(wait_until, lambda: crowded.outcomes()[-1].status == "client_cancelled")
+    assert crowded.outcomes()[-1].ledger.generated == engine.generated - before

@@ -10,6 +10,7 @@ import pytest
 from rheostat.serving.config import Config, KeyConfig, LimitsConfig, parse
 from rheostat.serving.openapi import OPERATIONS
 from rheostat.serving.options import Options
+from rheostat.serving.settings import VerificationConfig
 from tests.serving.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -20,12 +21,18 @@ def blocks(language):
 
 
 def test_the_configuration_is_accepted_and_shows_every_key_of_access():
-    (block,) = blocks("toml")
+    block = blocks("toml")[0]
     read = parse(block)
     assert read.key[0].limits == LimitsConfig(requests_per_minute=60)
     for kind in (KeyConfig, LimitsConfig):
         assert all(re.search(rf"^{name} = |^\[key\.{name}\]", block, re.MULTILINE) for name in kind.__struct_fields__)
     assert set(re.findall(r"^\[+(\w+)", block, re.MULTILINE)) <= set(Config.__struct_fields__)
+
+
+def test_the_configuration_of_checks_is_accepted_and_shows_every_key():
+    block = blocks("toml")[1]
+    assert parse(block).tier["legal"].high_stakes
+    assert all(re.search(rf"^{name} = ", block, re.MULTILINE) for name in VerificationConfig.__struct_fields__)
 
 
 def test_every_path_is_listed():

@@ -1,0 +1,80 @@
+"""Who looks at answers before they are delivered, and what it says of one. Decides nothing about what follows."""
+
+from __future__ import annotations
+
+from rheostat.data.errors import ConfigError
+from rheostat.policies.base import Candidate, Context, Toolbox
+from rheostat.policies.critique import CHECK_TOKENS
+from rheostat.policies.run import Caller, Clock
+from rheostat.policies.scoring import Scores
+from rheostat.serving.job import Job
+from rheostat.serving.pool import Pools
+from rheostat.serving.settings import VerificationConfig
+from rheostat.serving.terms import Terms
+
+SELF, JUDGE = "self", "judge"
+BLIND = ("pairwise",)  # scorers that cannot judge one answer alone
+
+
+class Checker:
+    """Scores one answer, on the bill of its job.
+
+    Args:
+        pools: the model servers.
+        toolbox: holds the scorers.
+        config: names the one that checks, and what an answer needs.
+
+    Raises:
+        ConfigError: there is no scorer of the configured name.
+    """
+
+    def __init__(self, pools: Pools, toolbox: Toolbox, config: VerificationConfig) -> None:
+        self._pools = pools
+        self._toolbox = toolbox
+        self._at = config.at
+        self._by = measure_of(config.by, toolbox)
+
+    async def score(self, job: Job, terms: Terms, candidate: Candidate) -> float | None:
+        """How good an answer is, in [0, 1]; None where that cannot be said, as of a call of a tool.
+
+        An answer that cannot be read is a bad one. A scorer that fails, or has neither tokens nor time left, says nothing.
+        """
+        if candidate.tool_calls:
+            return None
+        if candidate.answer is None:
+            return 0.0
+        _make_room(job, terms.limits.tokens)
+        context = Context(
+            model=job.action.model,
+            call=Caller(self._pools, job.meter, Clock(terms.deadline_s)),
+            left_tokens=lambda: job.meter.left_tokens,
+            kind=job.query.kind or "text",
+            seed=0,
+            toolbox=self._toolbox,
+        )
+        (scored,) = await Scores(job.query, context, self._by).given([candidate])
+        return scored.score
+
+    def passes(self, score: float | None) -> bool | None:
+        """Whether that is good enough; None where it is not known."""
+        return None if score is None else score >= self._at
+
+
+def measure_of(name: str, toolbox: Toolbox) -> str:
+    """Who checks: the scorer of that name; of none the judge, or another scorer that is there, or the model itself.
+
+    Raises:
+        ConfigError: no scorer has the name.
+    """
+    known = [each for each in toolbox.scorers if each not in BLIND]
+    if not name:
+        return JUDGE if JUDGE in known else next(iter(known), SELF)
+    if name not in (*known, SELF):
+        raise ConfigError(f"config: verification.by {name!r} is no scorer: known are {', '.join([*known, SELF])}")
+    return name
+
+
+def _make_room(job: Job, most_tokens: int | None) -> None:
+    """Let the job's meter take one check more, within what the whole request may generate."""
+    room = job.ledger.generated + CHECK_TOKENS
+    job.meter.cap_tokens = max(job.meter.cap_tokens, room if most_tokens is None else min(room, most_tokens))

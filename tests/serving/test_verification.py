@@ -1,0 +1,215 @@
+"""What is checked before it goes out, and what follows a refusal."""
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat.data.errors import ConfigError, UpstreamError
+from rheostat.data.ledger import Price
+from rheostat.data.schema import Constraints, Decision, Query
+from rheostat.policies.base import Candidate, Toolbox
+from rheostat.policies.fake import FakeBackend
+from rheostat.serving.checker import Checker, measure_of
+from rheostat.serving.job import Job
+from rheostat.serving.metrics import Metrics
+from rheostat.serving.runner import Runner
+from rheostat.serving.settings import VerificationConfig
+from rheostat.serving.terms import Terms
+from rheostat.serving.verification import Verification
+from rheostat.serving.wire import Chat
+
+DIRECT, COT, VOTES = "m/direct@64", "m/cot@256", "m/self_consistency(k=4)@768"
+ALTERNATIVES = {DIRECT: (0.3, 1e-6), COT: (0.75, 1e-5), VOTES: (0.9, 1e-4)}
+QUESTION = "What is 2 plus 3?"
+
+
+class Scripted:
+    """A judge that says what it is told, in turn."""
+
+    name = "judge"
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+        self.seen = []
+
+    async def score(self, query, candidate, call):
+        self.seen.append(candidate.text)
+        return self.scores.pop(0)
+
+
+class Broken:
+    name = "judge"
+
+    async def score(self, query, candidate, call):
+        raise UpstreamError("the judge is down", backend="judge")
+
+
+def made(judge, backend=None, *, config=None):
+    pools, config = {"m": backend or FakeBackend()}, config or VerificationConfig()
+    toolbox = Toolbox(scorers={"judge": judge} if judge else {})
+    metrics = Metrics()
+    checker = Checker(pools, toolbox, config)
+    return Verification(Runner(pools, toolbox), pools, checker, escalate=config.escalate, metrics=metrics), metrics
+
+
+def decided(action=DIRECT, *, rule="per_query", alternatives=None):
+    given_ones = ALTERNATIVES if alternatives is None else alternatives
+    decision = Decision(
+        decision_id="d", query_id="q", created_s=time.time(), action=action, propensity=1.0, rule=rule, alternatives=given_ones
+    )
+    query = Query.of_text(QUESTION)
+    return Job(decision, query, {"m": Price(usd_per_1m_output=1.0)}), Chat(model="auto", query=query)
+
+
+def terms(*, high_stakes=True, **limits):
+    return Terms(defaults=Constraints(), own=Constraints(high_stakes=high_stakes, **limits))
+
+
+async def run(judge, *, rule="per_query", alternatives=None, action=DIRECT, config=None, backend=None, **limits):
+    verification, metrics = made(judge, backend, config=config)
+    job, chat = decided(action, rule=rule, alternatives=alternatives)
+    (answer,) = await verification.run(job, chat, terms(**limits))
+    return job, answer, metrics
+
+
+async def test_nothing_is_checked_where_the_stakes_are_not_high():
+    judge = Scripted()
+    job, _, metrics = await run(judge, high_stakes=False)
+    assert (judge.seen, job.verified, job.path) == ([], None, [])
+    assert b"rheostat_verifications_total{" not in metrics.text()
+
+
+async def test_an_answer_that_passes_goes_out_as_it_is():
+    judge = Scripted(0.5)
+    job, answer, metrics = await run(judge)
+    assert (judge.seen, job.verified, str(job.action)) == ([answer.text], True, DIRECT)
+    assert b'rheostat_verifications_total{result="passed"} 1.0' in metrics.text()
+
+
+async def test_a_refused_answer_is_followed_by_that_of_the_likeliest_action_left():
+    job, answer, _ = await run(Scripted(0.1, 0.9))
+    assert (job.verified, str(job.action), job.samples) == (True, VOTES, 4)
+    assert [step.action for step in job.path] == [DIRECT, VOTES]
+    assert job.chosen == answer
+    assert sum(step.tokens for step in job.path) == job.ledger.generated
+
+
+async def test_there_is_one_other_answer_and_no_third():
+    job, _, metrics = await run(Scripted(0.0, 0.0))
+    assert (job.verified, str(job.action), len(job.path)) == (False, VOTES, 2)
+    assert b'rheostat_verifications_total{result="refused"} 1.0' in metrics.text()
+
+
+async def test_of_two_refused_answers_the_better_one_goes_out_and_is_what_the_job_knows():
+    judge = Scripted(0.4, 0.1)
+    job, answer, _ = await run(judge)
+    assert (job.verified, str(job.action), job.chosen) == (False, DIRECT, answer)
+    assert answer.text == judge.seen[0]
+    assert (job.answer, job.samples) == (answer.answer, 1)
+
+
+async def test_an_answer_that_could_not_be_judged_goes_before_a_refused_one():
+    job, _, _ = await run(Scripted(0.4, None))
+    assert (job.verified, str(job.action)) == (None, VOTES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rule": "forced"},
+        {"alternatives": {}},
+        {"alternatives": {DIRECT: (0.3, 1e-6)}},
+        {"alternatives": {"gone/cot@64": (0.9, 1e-6)}},
+        {"config": VerificationConfig(escalate=False)},
+        {"max_tokens_total": 128},
+        {"max_cost_usd": 1e-5},
+    ],
+)
+async def test_without_another_action_or_the_means_for_it_a_refused_answer_goes_out_marked(options):
+    judge = Scripted(0.0)
+    job, answer, _ = await run(judge, **options)
+    assert (job.verified, str(job.action)) == (False, DIRECT)
+    assert answer.text == judge.seen[0]
+
+
+async def test_another_action_that_fails_leaves_the_first_answer():
+    backend = FakeBackend(faults=["ok", "refuse"])
+    job, _, _ = await run(Scripted(0.0), backend=backend, alternatives={DIRECT: (0.3, 1e-6), COT: (0.75, 1e-5)})
+    assert (job.verified, str(job.action)) == (False, DIRECT)
+    assert [step.failed for step in job.path] == [False, True]
+
+
+@pytest.mark.parametrize("judge", [Broken(), Scripted(None)])
+async def test_a_judge_that_says_nothing_leaves_the_answer_unverified_but_not_refused(judge):
+    job, _, metrics = await run(judge)
+    assert (job.verified, str(job.action)) == (None, DIRECT)
+    assert b'rheostat_verifications_total{result="unknown"} 1.0' in metrics.text()
+
+
+@pytest.mark.parametrize(("scores", "verified"), [([1, 1, 1], True), ([1, None, 1], None), ([1, None, 0], False)])
+async def test_of_several_answers_of_a_plain_call_all_have_to_pass(scores, verified):
+    verification, _ = made(Scripted(*scores))
+    job, chat = decided("m/passthrough@192", rule="passthrough")
+    chat = Chat(model="m", query=chat.query, n=3)
+    assert len(await verification.run(job, chat, terms())) == 3
+    assert job.verified is verified
+
+
+@given(st.sampled_from([DIRECT, COT, VOTES]), st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=2))
+def test_no_more_is_generated_than_is_set_aside(action, scores):
+    async def ask():
+        verification, _ = made(Scripted(*scores))
+        job, chat = decided(action)
+        await verification.run(job, chat, terms())
+        assert job.ledger.generated <= job.meter.cap_tokens
+        assert job.ledger.generated <= int(action.partition("@")[2]) + sum(tokens for _, tokens in verification.caps(job.decision))
+
+    asyncio.run(ask())
+
+
+def candidate(**fields):
+    return Candidate(**{"index": 0, "model": "m", "text": "The answer is 5.", "answer": "5", "tokens": 5, **fields})
+
+
+async def score(judge, shown, *, config=None, **limits):
+    checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"judge": judge} if judge else {}), config or VerificationConfig())
+    job, _ = decided()
+    found = await checker.score(job, terms(**limits), shown)
+    return found, checker.passes(found), job
+
+
+async def test_an_answer_that_cannot_be_read_is_refused_and_a_call_of_a_tool_is_not_judged():
+    assert (await score(Scripted(), candidate(answer=None)))[:2] == (0.0, False)
+    assert (await score(Scripted(), candidate(answer="{}", tool_calls=({},))))[:2] == (None, None)
+
+
+async def test_a_model_may_check_itself_and_is_paid_for_it():
+    found, _, job = await score(None, candidate())
+    assert found is None  # the fake model finds no words for a verdict
+    assert job.ledger.verifier > 0
+
+
+async def test_without_tokens_for_a_check_nothing_is_said():
+    found, passes, job = await score(None, candidate(), max_tokens_total=64)
+    assert (found, passes, job.ledger.generated) == (None, None, 0)
+
+
+async def test_after_the_deadline_nothing_is_said():
+    assert (await score(None, candidate(), deadline_s=0.0))[:2] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "scorers", "found"),
+    [("", [], "self"), ("", ["orm"], "orm"), ("", ["orm", "judge"], "judge"), ("", ["pairwise"], "self"), ("orm", ["orm"], "orm")],
+)
+def test_who_checks_is_the_one_named_or_the_best_there_is(name, scorers, found):
+    assert measure_of(name, Toolbox(scorers=dict.fromkeys(scorers))) == found
+
+
+@pytest.mark.parametrize("name", ["pairwise", "oracle"])
+def test_a_scorer_that_is_not_there_or_cannot_judge_alone_is_an_error_that_lists_the_others(name):
+    with pytest.raises(ConfigError, match="known are judge, self"):
+        measure_of(name, Toolbox(scorers={"judge": None, "pairwise": None}))
