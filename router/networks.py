@@ -34,7 +34,8 @@ class Networks:
 
     def logits(self, features: FeatureRow) -> Array:
         """(n, a) mean logits within +-LOGIT_LIMIT of (n, d) rows, standardised and clipped at 6 sigma."""
-        rows = np.asarray(clamp((features - self.mean) / self.scale, -6.0, 6.0), dtype=np.float32)
+        standard = clamp(np.asarray((features - self.mean) / self.scale, dtype=np.float64), -6.0, 6.0)
+        rows = standard.astype(np.float32)
         hidden = np.maximum(rows @ self.inner + self.inner_bias[:, None], np.float32(0))
         mean = (hidden @ self.outer + self.outer_bias[:, None]).mean(axis=0)
         return clamp(np.asarray(mean, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
