@@ -109,9 +109,13 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Constraints(msgspec.Struct, frozen=True, kw_only=True):
-    """What the request demands of the decision; None leaves it to the tier."""
+    """What the request demands of the decision; None leaves it to the tier.
+
+    With a `confidence` the target is promised on average over the traffic, or the answer says that it is not.
+    """
 
     target_accuracy: float | None = None
+    confidence: float | None = None
     max_cost_usd: float | None = None
     max_tokens_total: int | None = None
     deadline_s: float | None = None
@@ -168,6 +172,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a target was promised, with which confidence, and the most that can be promised (None where nothing was tested)."""
+
+    target: float
+    confidence: float
+    holds: bool
+    attainable: float | None = None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What the router chose for a query and why; written before anything is spent."""
 
@@ -191,6 +204,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     prompt_text: str | None = None
     embedding: bytes | None = None  # float16, little endian
     alternatives: dict[str, tuple[float, float]] = {}  # action -> (p_correct, cost_usd) on the frontier
+    guarantee: Guarantee | None = None  # where a confidence was asked for
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ DECISION = {
     "prompt_text": ("prompt_text", "String"),
     "embedding": ("embedding", "Binary"),
     "alternatives": ("alternatives", "String"),
+    "guarantee": ("guarantee", "String"),
 }
 OUTCOME = {
     "finished_s": ("finished_s", "Float64"),
@@ -76,7 +77,8 @@ LEDGER = {
 }
 # A reward row shares its columns with the outcomes'.
 REWARD = {"reward": ("reward", "Float64"), "reward_source": ("source", "String"), "created_s": ("created_s", "Float64")}
-JSON_COLUMNS = ("p_interval", "alternatives", "attempts")
+JSON_COLUMNS = ("p_interval", "alternatives", "guarantee", "attempts")
+ADDED = ("guarantee",)  # columns that older segments lack: null there
 
 Columns = dict[str, tuple[str, str]]
 
@@ -188,6 +190,7 @@ def _segment_frame(frame: pl.DataFrame, where: str) -> pl.DataFrame:
     """The frame with exactly the columns of a segment, of their types."""
     import polars as pl
 
+    frame = frame.with_columns(pl.lit(None).alias(name) for name in ADDED if name not in frame.columns)
     missing = [name for name in _dtypes() if name not in frame.columns]
     if missing:
         raise DatasetError(f"{where}: missing columns {', '.join(missing)}: this is no segment of outcomes")

@@ -82,6 +82,7 @@ def merged(defaults: Constraints, own: Constraints) -> Constraints:
 
     return Constraints(
         target_accuracy=first("target_accuracy"),
+        confidence=first("confidence"),
         max_cost_usd=first("max_cost_usd"),
         max_tokens_total=first("max_tokens_total"),
         deadline_s=first("deadline_s"),

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from msgspec import to_builtins
 
 from rheostat.data.errors import InfeasibleError
 from rheostat.data.ledger import Price
-from rheostat.data.schema import Action, Decision, new_id
+from rheostat.data.schema import Action, Decision, Guarantee, new_id
 from rheostat.router import rules
 from rheostat.router.ask import Ask
 from rheostat.router.base import Encoder, FeatureRow
@@ -63,7 +64,7 @@ class Controller:
         self._caps = np.array([action.max_tokens for action in bundle.actions])
         priced = [prices.get(model, Price()) for model in self._models]
         self._prices = PriceVector.of([price.usd_per_1m_output for price in priced], [price.usd_per_1m_input for price in priced])
-        self._paths = Paths(bundle.held_out, self._prices)
+        self._paths = Paths(bundle, self._prices)
         self._single = SingleAction(bundle.guard, self._paths)
         plan = bundle.plan if sequential else None
         self._several = SeveralActions(plan, self._paths, self._caps) if plan is not None and plan.fits(self._prices) else None
@@ -112,6 +113,7 @@ class Controller:
         ruling = self._choose(situation)
         edge = frontier(situation.prediction.p_correct, situation.prediction.cost_usd, situation.admissible)
         statistics = situation.features[-len(STATISTICS) :]
+        guarantee = self._guarantee(situation, ruling)
         return {
             "action": self._spellings[ruling.action],
             "bundle": self.bundle.version,
@@ -120,6 +122,7 @@ class Controller:
             "multiplier_usd": ruling.multiplier,
             "target_accuracy": situation.target,
             "feasible": ruling.feasible,
+            "guarantee": None if guarantee is None else to_builtins(guarantee),
             "degraded": ruling.degraded,
             "features": {name: round(float(value), 4) for name, value in zip(STATISTICS, statistics, strict=True)},
             "support_distance": self.bundle.guard.distance(situation.embedding),
@@ -154,7 +157,8 @@ class Controller:
         )
 
     def _is_paced(self, ask: Ask) -> bool:
-        return ask.query.constraints.target_accuracy is None and ask.tier in self._budgets
+        own = ask.query.constraints
+        return own.target_accuracy is None and own.confidence is None and ask.tier in self._budgets
 
     @property
     def _default_target(self) -> float:
@@ -181,6 +185,7 @@ class Controller:
             bundle=self.bundle.version,
             explored=drawn.explored,
             feasible=ruling.feasible,
+            guarantee=self._guarantee(situation, ruling),
             degraded=ruling.degraded,
             prompt_sha256=ask.prompt_sha256,
             embedding=situation.embedding.astype("<f2").tobytes(),
@@ -189,6 +194,14 @@ class Controller:
             },
             **(self._expectations(situation, ruling, action) if known else {}),
         )
+
+    def _guarantee(self, situation: Situation, ruling: Ruling) -> Guarantee | None:
+        """What is promised of the decision, where a confidence was asked for."""
+        confidence = situation.confidence
+        if confidence is None:
+            return None
+        attainable = self._paths.promised(situation.allowed, confidence).attainable if situation.allowed.any() else None
+        return Guarantee(target=situation.target, confidence=confidence, holds=ruling.promised, attainable=attainable)
 
     def _expectations(self, situation: Situation, ruling: Ruling, action: int) -> dict[str, Any]:
         """What is expected of an action on this query; of several, what they gave on held-out queries at this target."""
@@ -222,6 +235,14 @@ class Controller:
 
     def _why_not(self, situation: Situation, ruling: Ruling) -> str:
         attainable = float(situation.prediction.p_correct[ruling.action])
-        fits = "no action fits the caps and the deadline" if not situation.admissible.any() else "no admissible action meets the target"
         best = f"the best attainable is {self._spellings[ruling.action]} at {attainable:.2f}"
-        return f"{fits} {situation.target:.2f}; {best}: relax the constraints, or leave strict out"
+        return f"{self._shortfall(situation)}; {best}: relax the constraints, or leave strict out"
+
+    def _shortfall(self, situation: Situation) -> str:
+        if not situation.admissible.any():
+            return f"no action fits the caps and the deadline {situation.target:.2f}"
+        if situation.confidence is not None:
+            path = self._paths.promised(situation.allowed, situation.confidence)
+            if path.attainable < situation.target:
+                return path.why_not(situation.target)
+        return f"no admissible action meets the target {situation.target:.2f}"

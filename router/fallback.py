@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rheostat.data.errors import InfeasibleError
-from rheostat.data.schema import Action, Decision, new_id
+from rheostat.data.schema import Action, Constraints, Decision, Guarantee, new_id
 from rheostat.router.ask import Ask
 from rheostat.router.ruling import FORCED
 
@@ -47,6 +47,7 @@ class FallbackController:
             rule=FORCED if ask.forced else FALLBACK,
             bundle="none",
             feasible=ask.forced is not None or constraints.target_accuracy is None,
+            guarantee=_guarantee(constraints),
             degraded=NO_BUNDLE,
             prompt_sha256=ask.prompt_sha256,
         )
@@ -67,3 +68,9 @@ class FallbackController:
             if ask.is_up(action.model):
                 return action
         raise InfeasibleError(f"no model of {', '.join(map(str, self.actions))} is up: start one")
+
+
+def _guarantee(constraints: Constraints) -> Guarantee | None:
+    """Nothing is promised without a bundle, and it is said where a promise was asked for."""
+    target, confidence = constraints.target_accuracy, constraints.confidence
+    return None if target is None or confidence is None else Guarantee(target=target, confidence=confidence, holds=False)

@@ -6,10 +6,12 @@ Knows one action a query; several on one query are `several`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rheostat.router import rules
 from rheostat.router.guard import Guard
 from rheostat.router.paths import Paths
+from rheostat.router.rules import Mask
 from rheostat.router.situation import Situation
 
 FORCED, GUARD, CHEAPEST, PER_QUERY = "forced", "guard", "cheapest", "per_query"
@@ -19,13 +21,24 @@ CONGESTED, DEADLINE, OUT_OF_DISTRIBUTION = "congested", "deadline", "out_of_dist
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a rule said: the action, whether it meets the target, by which rule and multiplier, and the fallen-back-to reason."""
+    """What a rule said: the action, whether it meets the target, by which rule and multiplier, and the fallen-back-to reason.
+
+    With a confidence asked for, `promised` says whether the target holds with it, and nothing less is feasible.
+    """
 
     action: int
     feasible: bool
     rule: str
     multiplier: float | None = None
     degraded: str | None = None
+    promised: bool = False
+
+
+class Aim(NamedTuple):
+    """The multiplier that a query is decided with, and whether it meets the target on average over the traffic."""
+
+    multiplier: float
+    attainable: bool
 
 
 class SingleAction:
@@ -51,22 +64,36 @@ class SingleAction:
         return self._on_average(situation)
 
     def _guarded(self, situation: Situation) -> Ruling:
-        action = self._guard.action
-        prediction = situation.prediction
-        if not situation.admissible[action]:
-            action = rules.most_accurate(prediction.p_correct, prediction.cost_usd, situation.admissible)
-        return Ruling(action, feasible=True, rule=GUARD, degraded=OUT_OF_DISTRIBUTION)
+        action, promised = self._safest(situation, situation.admissible), False
+        if situation.confidence is not None:
+            promised = self._aim(situation).attainable and action == self._safest(situation, situation.allowed)
+        feasible = promised or situation.confidence is None
+        return Ruling(action, feasible, GUARD, degraded=OUT_OF_DISTRIBUTION, promised=promised)
+
+    def _safest(self, situation: Situation, among: Mask) -> int:
+        """The guard's own action, or the one most likely right where that is not among those to choose from."""
+        prediction, action = situation.prediction, self._guard.action
+        return action if among[action] else rules.most_accurate(prediction.p_correct, prediction.cost_usd, among)
 
     def _on_average(self, situation: Situation) -> Ruling:
         prediction = situation.prediction
-        path = self._paths.of(situation.allowed)
-        multiplier, attainable = path.for_target(situation.target) if situation.paced is None else (situation.paced, True)
+        multiplier, attainable = self._aim(situation)
         action = rules.average(prediction.p_correct, situation.weighed, situation.admissible, multiplier=multiplier)
         free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
-        # A cap or a load that changes the choice breaks the promise on the mean, unless this query meets the target by itself.
-        feasible = attainable and (action == free or bool(prediction.p_correct[action] >= situation.target))
+        # A cap or a load that changes the choice breaks what holds on the mean, unless this query meets the target by itself.
+        # That rests on its prediction alone, which no promise does.
+        alone = situation.confidence is None and bool(prediction.p_correct[action] >= situation.target)
+        feasible = attainable and (action == free or alone)
         degraded = None if action == free else _why_late(situation, free) or _why_congested(situation, action, multiplier)
-        return Ruling(action, feasible, AVERAGE if situation.paced is None else BUDGET, multiplier, degraded)
+        rule = AVERAGE if situation.paced is None else BUDGET
+        return Ruling(action, feasible, rule, multiplier, degraded, promised=feasible and situation.confidence is not None)
+
+    def _aim(self, situation: Situation) -> Aim:
+        if situation.paced is not None:
+            return Aim(situation.paced, attainable=True)
+        if situation.confidence is None:
+            return Aim(*self._paths.of(situation.allowed).for_target(situation.target))
+        return Aim(*self._paths.promised(situation.allowed, situation.confidence).for_target(situation.target))
 
 
 def _cheapest(situation: Situation) -> Ruling:
@@ -75,8 +102,8 @@ def _cheapest(situation: Situation) -> Ruling:
 
 
 def _per_query(situation: Situation) -> Ruling:
-    action, feasible = rules.per_query(situation.prediction.p_low, situation.weighed, situation.admissible, target=situation.target)
-    return Ruling(action, feasible, PER_QUERY)
+    action, meets = rules.per_query(situation.prediction.p_low, situation.weighed, situation.admissible, target=situation.target)
+    return Ruling(action, meets and situation.confidence is None, PER_QUERY)  # a bound on one query is no promise on the mean
 
 
 def _why_late(situation: Situation, action: int) -> str | None:

@@ -38,6 +38,9 @@ class SeveralActions:
         """Several actions where they are expected to be the better use of the same money, else the ruling on a single one."""
         if single.rule not in (AVERAGE, BUDGET) or not situation.allowed[list(self._plan.arms)].all():
             return single
+        # Promises are tested on one action a query.
+        if situation.confidence is not None:
+            return single
         if single.rule == AVERAGE and not self._pay(situation):
             return single
         limits = situation.constraints

@@ -37,6 +37,16 @@ class Situation:
     seconds_p95: Array
     paced: float | None
 
+    @property
+    def confidence(self) -> float | None:
+        """With which the target is to be promised; None where it is only aimed at, and where a budget goes before."""
+        return self.constraints.confidence if self.paced is None else None
+
+    @property
+    def may_explore(self) -> bool:
+        """Whether the request may be used for learning: a promise is of decisions that nothing is tried in."""
+        return self.constraints.explore and self.confidence is None
+
     def is_late(self, action: int) -> bool:
         """Whether an action would miss the deadline."""
         deadline_s = self.constraints.deadline_s

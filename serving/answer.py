@@ -92,6 +92,7 @@ def block(job: Job) -> Told:
         p_correct=decision.p_correct,
         p_interval=decision.p_interval,
         feasible=decision.feasible,
+        guarantee=decision.guarantee,
         explored=decision.explored,
         cost_usd=job.cost_usd,
         ledger=job.ledger,

@@ -24,6 +24,7 @@ def checked(config: Config) -> Config:
     if config.router.default_tier not in config.tier:
         raise ConfigError(f"config: router.default_tier {config.router.default_tier!r} is no tier: known are {', '.join(config.tier)}")
     _check_fallback(config)
+    _check_promises(config)
     _check_tiers_of_keys(config)
     _check_unique([key.sha256 for key in config.key], "key.sha256")
     _check_unique([reward.name for reward in config.reward], "reward.name")
@@ -63,6 +64,15 @@ def _check_fallback(config: Config) -> None:
         raise ConfigError(f"config: router.fallback: {error}") from error
     if action.model not in config.models:
         raise ConfigError(f"config: router.fallback names the model {action.model!r}: known are {', '.join(config.models)}")
+
+
+def _check_promises(config: Config) -> None:
+    for name, tier in config.tier.items():
+        if tier.confidence is not None and tier.mean_cost_usd is not None:
+            raise ConfigError(
+                f"config: tier.{name} has confidence {tier.confidence:g} and mean_cost_usd {tier.mean_cost_usd:g}: a promised accuracy "
+                "costs what it costs, keep one of the two"
+            )
 
 
 def _check_tiers_of_keys(config: Config) -> None:

@@ -17,6 +17,7 @@ HEADER_PREFIX = "x-rheostat-"
 INTERNAL_PREFIX = "x-rheostat-internal-"
 
 Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Confidence = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -24,6 +25,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The `rheostat` object of a request, or the `x-rheostat-*` headers; the body wins over a header."""
 
     target_accuracy: Probability | None = None
+    confidence: Confidence | None = None
     max_cost_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_tokens_total: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_MS)] | None = None
@@ -41,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The part of the options that the decision is made under."""
         return Constraints(
             target_accuracy=self.target_accuracy,
+            confidence=self.confidence,
             max_cost_usd=self.max_cost_usd,
             max_tokens_total=self.max_tokens_total,
             deadline_s=None if self.deadline_ms is None else self.deadline_ms / 1000,

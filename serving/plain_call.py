@@ -49,7 +49,10 @@ def in_form(decision: Decision, chat: Chat, config: Config) -> Decision:
     if chat.action is not None or not (chat.n > 1 or (fixes_form(chat.query) and is_single_call(action))):
         return decision
     plain = str(plain_action(action.model, chat, config))
-    return msgspec.structs.replace(decision, action=plain, p_correct=None, p_interval=None, cost_usd=None)
+    guarantee = decision.guarantee
+    if guarantee is not None:  # what was tested is the action as it was decided
+        guarantee = msgspec.structs.replace(guarantee, holds=False)
+    return msgspec.structs.replace(decision, action=plain, p_correct=None, p_interval=None, cost_usd=None, guarantee=guarantee)
 
 
 def fixes_form(query: Query) -> bool:

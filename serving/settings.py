@@ -65,6 +65,8 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     target_accuracy: Share
     """Chance of a correct answer asked for, in (0, 1]."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Chance with which the target is to hold on average; without it the target is an estimate."""
     deadline_ms: Positive | None = None
     """Wall-clock bound of one request."""
     max_tokens_total: Count | None = None
@@ -81,6 +83,7 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """The tier as constraints on a decision."""
         return Constraints(
             target_accuracy=self.target_accuracy,
+            confidence=self.confidence,
             deadline_s=None if self.deadline_ms is None else self.deadline_ms / 1000,
             max_tokens_total=self.max_tokens_total,
             max_cost_usd=self.max_cost_usd,

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from rheostat.data.ledger import Ledger
+from rheostat.data.schema import Guarantee
 from rheostat.policies.chunks import TokenLogprob
 from rheostat.serving.path import Step
 
@@ -59,6 +60,7 @@ class Told(Shape, frozen=True, kw_only=True):
     p_correct: float | None
     p_interval: tuple[float, float] | None
     feasible: bool
+    guarantee: Guarantee | None = None
     explored: bool
     cost_usd: float
     ledger: Ledger

@@ -104,7 +104,8 @@ def contest(
 def routed(bundle: Bundle, test: OutcomeTable, prices: Mapping[str, Price], *, scale_usd: float, target: float) -> Standing:
     """A bundle's standing under the `average` rule; its multiplier for the target comes from its own held-out queries."""
     judged = judge(bundle, test, prices)
-    multiplier, _ = Paths(bundle.held_out, price_vector(bundle, prices)).whole.for_target(target)
+    paths = Paths(bundle, price_vector(bundle, prices))
+    multiplier, _ = paths.of(paths.every).for_target(target)
     there = baselines.average_rule(judged.p_correct, judged.cost_usd, judged.truth, np.array([multiplier]))
     utility = baselines.policy_utility(judged.p_correct, judged.cost_usd, judged.truth, scale_usd=scale_usd)
     return Standing(utility, there.reward[:, 0], there.cost_usd[:, 0])

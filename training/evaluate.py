@@ -1,6 +1,7 @@
 """Judging a router on held-out queries against honest baselines, with bootstrap intervals by query.
 
-The multiplier for a target is the one the calibration queries gave; the best fixed action is chosen there too. The
+The multiplier for a target is the one the calibration queries gave; the best fixed action is chosen there too. Next to
+it stands the multiplier that promises the target, and what its confidence cost. The
 verdict is `route` only when the router's utility beats, with 95% confidence, both the best fixed action's and that of
 the same router fitted on shuffled labels, which knows what things cost but not what they achieve.
 Source of the intervals: Efron 1979 (percentile bootstrap).
@@ -22,12 +23,14 @@ from rheostat.router.calibration import calibration_error, reliability
 from rheostat.router.features import feature_rows
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import PriceVector
+from rheostat.router.promises import PromisedPath, rounded_down
 from rheostat.router.rules import MultiplierPath
 from rheostat.training import baselines
 from rheostat.training.baselines import Costed, Curve
 from rheostat.training.outcomes import Array, OutcomeTable
 
 RESAMPLES = 400
+CONFIDENCE = 0.9  # of the promises that are shown where none is named
 TARGETS = tuple(round(float(target), 3) for target in np.arange(0.30, 0.991, 0.01))
 
 
@@ -100,6 +103,43 @@ class SequentialReport(msgspec.Struct, frozen=True, kw_only=True):
     gain_over_router: Interval | None = None
 
 
+class PromisedPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One target with a confidence: whether it can be promised, and the policy that promises it, or the most where none does.
+
+    Attributes:
+        low: what the policy promises.
+        point: what it gave on the test queries.
+        cost_ratio: its mean cost there over that of the multiplier that only estimates.
+        needed: about how many fresh queries the promise would take; None where it holds, and where no number will do.
+    """
+
+    target: float
+    holds: bool
+    low: float
+    point: Point
+    cost_ratio: float
+    needed: int | None = None
+
+
+class PromiseReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be promised with a confidence on `n` fresh queries, at most `attainable`, and each of `TARGETS`."""
+
+    confidence: float
+    n: int
+    attainable: float
+    points: list[PromisedPoint]
+
+    def __str__(self) -> str:
+        """The report in a sentence, with what the next twentieth above it would take."""
+        most = rounded_down(self.attainable)
+        said = f"With {self.confidence:.0%} confidence {self.n} fresh queries promise an accuracy of {most} at most"
+        beyond = next((point for point in self.points if not point.holds and is_shown(point.target)), None)
+        if beyond is None:
+            return f"{said}."
+        needed = "is out of reach of these actions" if beyond.needed is None else f"needs about {beyond.needed:,} of them"
+        return f"{said}; {beyond.target:.2f} {needed}."
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the report and the promotion need, as plain data."""
 
@@ -130,6 +170,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     utility_router: list[float]
     utility_best_fixed: list[float]
     sequential: SequentialReport | None = None
+    promises: PromiseReport | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -151,7 +192,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             "calibration_error": self.calibration_error,
             "n_test": float(self.n_test),
             **self._sequential_metrics,
+            **self._promise_metrics,
         }
+
+    @property
+    def _promise_metrics(self) -> dict[str, float]:
+        promises = self.promises
+        return {} if promises is None else {"promised_accuracy": promises.attainable, "n_fresh": float(promises.n)}
 
     @property
     def _sequential_metrics(self) -> dict[str, float]:
@@ -170,13 +217,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the evaluation is told about the fit."""
+    """What the evaluation is told about the fit, and the confidence of the promises that it shows."""
 
     version: str
     learner: str
     candidates: dict[str, Interval]
     seed: int
     n_train: int
+    confidence: float = CONFIDENCE
 
 
 class Bootstrap:
@@ -254,7 +302,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, 
         facts: about the fit.
     """
     truth, boot, names = judged.truth, Bootstrap(len(test), seed=facts.seed), list(test.actions)
-    path, best = paths.whole, baselines.best_fixed(kept)
+    path, best = paths.of(paths.every), baselines.best_fixed(kept)
     utilities = _utilities(judged, kept, shuffled, best)
     gain = boot.interval(utilities.router - utilities.best_fixed)
     over_shuffled = boot.interval(utilities.router - utilities.shuffled)
@@ -277,6 +325,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, 
         best_fixed=names[best],
         router=along,
         targets=target_points(along, path),
+        promises=promise_report(along, path, paths.promised(paths.every, facts.confidence)),
         mixture=[(float(cost), float(tokens), float(accuracy)) for cost, tokens, accuracy in baselines.mixture_hull(truth)],
         oracle=points(baselines.oracle(truth, path.multiplier), names, boot, multipliers=path.multiplier),
         shuffled=points(_along(shuffled, truth, path), names, boot, multipliers=path.multiplier),
@@ -337,6 +386,30 @@ def target_points(along: list[Point], path: MultiplierPath) -> list[Point]:
     """What the router does when asked for each of `TARGETS`; `along` are its points on the path."""
     found = [(target, *path.index_for(target)) for target in TARGETS]
     return [msgspec.structs.replace(along[index], target=target, feasible=feasible) for target, index, feasible in found]
+
+
+def promise_report(along: list[Point], path: MultiplierPath, promised: PromisedPath) -> PromiseReport:
+    """What can be promised of each of `TARGETS`; `along` are the router's points on the test queries, along both paths."""
+    points = []
+    for target in TARGETS:
+        index, holds = promised.index_for(target)
+        estimated = along[path.index_for(target)[0]]
+        points.append(
+            PromisedPoint(
+                target=target,
+                holds=holds,
+                low=float(promised.low[index]),
+                point=msgspec.structs.replace(along[index], target=target, feasible=holds),
+                cost_ratio=along[index].cost_usd / max(estimated.cost_usd, 1e-15),
+                needed=None if holds else promised.needed(target),
+            )
+        )
+    return PromiseReport(confidence=promised.confidence, n=promised.n, attainable=promised.attainable, points=points)
+
+
+def is_shown(target: float) -> bool:
+    """Whether a target is one of the twentieths that tables show."""
+    return round(100 * target) % 5 == 0
 
 
 def compare(router: Curve, index: int, truth: Costed, best: int, boot: Bootstrap, *, point: Point) -> Comparison:

@@ -1,8 +1,10 @@
 """From an outcome table to a bundle: features, cross-fitted learners, the choice by utility, calibration, evaluation.
 
-Train queries fit, calibration queries calibrate and tune, test queries only judge. Learners are compared by the utility
-of the policy they lead to, on cross-fitted predictions, and the simplest within one standard error of the best is taken
-(Breiman et al. 1984). Partial rows from live traffic only train: judging needs every action's outcome.
+Train queries fit and, by cross-fitted predictions, calibrate (Platt 1999). Calibration queries tune decision rules; half
+of them are kept fresh, with no part in the router, to test what can be promised about it. Test queries only judge.
+Learners are compared by the utility of the policy they lead to, on cross-fitted predictions, and the simplest within one
+standard error of the best is taken (Breiman et al. 1984). Partial rows from live traffic only train: judging needs every
+action's outcome.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from rheostat.data.ledger import Price
 from rheostat.data.schema import Action
 from rheostat.router.base import Array, Encoder, FeatureRow
 from rheostat.router.bundle import Bundle
-from rheostat.router.calibration import fit_band, fit_platt, logit
+from rheostat.router.calibration import ErrorBand, Platt, fit_band, fit_platt, logit
 from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import MAX_SUPPORT, Guard, distances
@@ -28,17 +30,18 @@ from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Predictor
 from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
-from rheostat.training.evaluate import Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
+from rheostat.training.evaluate import CONFIDENCE, Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
 from rheostat.training.learned_actions import with_learned_stops
 from rheostat.training.learners import LEARNERS, TrainingSet, action_means, fit_costs
-from rheostat.training.outcomes import OutcomeTable, Rows
+from rheostat.training.outcomes import Mask, OutcomeTable, Rows
 from rheostat.training.plans import fit_sequence
 from rheostat.training.replay import is_learned
 from rheostat.training.sample_log import SampleLog
-from rheostat.training.split import Split, folds, split_rows
+from rheostat.training.split import Split, distinct, folds, fresh_half, split_rows
 from rheostat.training.stack import fit_weights
 
 MIN_QUERIES = 40
+MIN_PART = MIN_QUERIES // 10
 N_FOLDS = 3
 N_CANARY = 8
 GUARD_QUANTILE = 0.999
@@ -85,6 +88,7 @@ def fit(
     log: SampleLog | None = None,
     seed: int = 0,
     version: str = "0",
+    confidence: float = CONFIDENCE,
     on_progress: Progress = quiet,
 ) -> Fitted:
     """Fit, choose, calibrate and judge a router.
@@ -97,11 +101,14 @@ def fit(
         log: the samples behind the table's first rows; from them stop rules and the sequential policy are learned.
         seed: of splits, learners and bootstrap.
         version: label of the bundle.
+        confidence: of the promises that the evaluation shows, in (0, 1).
         on_progress: told the step and the share done, in [0, 1].
 
     Raises:
-        DatasetError: too few queries or actions, or rewards that are all the same.
+        DatasetError: too few queries or actions, rewards that are all the same, or a confidence outside (0, 1).
     """
+    if not 0 < confidence < 1:
+        raise DatasetError(f"confidence is {confidence:g}: it must lie between 0 and 1, ends excluded")
     check_table(table if log is None else _without_learned(table))
     on_progress("embed", 0.0)
     data, stops = training_set(table, encoder), dict[str, StopModel]()
@@ -113,8 +120,8 @@ def fit(
     on_progress("compare learners", 0.2)
     chosen = choose(train, prices, seed)
     on_progress("fit", 0.5)
-    predictor = fit_predictor(data, split, chosen.weights, seed)
-    bundle = replace(_bundle(data, split, predictor, encoder, encoder_name, version, prices), stops=stops)
+    predictor = fit_predictor(data, split, chosen.weights, seed, chosen.calibration)
+    bundle = replace(_bundle(data, split, predictor, encoder, encoder_name, version, prices, seed), stops=stops)
     sequence = None
     if log is not None:
         on_progress("sequential policy", 0.6)
@@ -123,7 +130,7 @@ def fit(
     on_progress("shuffled control", 0.8)
     control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
     on_progress("evaluate", 0.9)
-    facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train))
+    facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train), confidence)
     evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=encoder)
     if sequence is not None:
         evaluation = msgspec.structs.replace(evaluation, sequential=sequence.report)
@@ -137,7 +144,7 @@ def _evaluated(
     """The bundle on the test queries, its multipliers from the queries that it keeps, next to the shuffled control."""
     test = table.rows(split.test)
     judged, shuffled = (judge(each, test, prices, encoder=encoder) for each in (bundle, control))
-    paths = Paths(bundle.held_out, price_vector(bundle, prices))
+    paths = Paths(bundle, price_vector(bundle, prices))
     return evaluate(test, judged=judged, kept=kept_queries(bundle, prices), paths=paths, shuffled=shuffled, facts=facts)
 
 
@@ -177,12 +184,26 @@ def training_set(table: OutcomeTable, encoder: Encoder) -> TrainingSet:
     return TrainingSet(feature_rows(np.concatenate(parts), texts), encoder.dimension, table)
 
 
+class Calibration(NamedTuple):
+    """From logits to P(correct), and how far the mean reward may lie from it."""
+
+    calibrator: Platt
+    band: ErrorBand
+
+    @classmethod
+    def of(cls, logits: Array, table: OutcomeTable) -> Calibration:
+        """Fitted to (n, a) logits of models that did not see the table."""
+        calibrator = fit_platt(logits, table.reward, table.weight)
+        return cls(calibrator, fit_band(calibrator(logits), table.reward, table.weight))
+
+
 class Chosen(NamedTuple):
     """The learner that was chosen, how it weighs others, all utilities with 95% intervals, and its (n, a) cross-fitted predictions."""
 
     learner: str
     weights: Weights
     utilities: dict[str, Interval]
+    calibration: Calibration
     p_correct: Array
 
 
@@ -194,14 +215,16 @@ def choose(train: TrainingSet, prices: Mapping[str, Price], seed: int) -> Chosen
     scale = float(truth.cost_usd[:, best_fixed(truth)].mean())
     cost = _expected_cost(fit_costs(train), train, prices)[complete]
     candidates = {**CANDIDATES, STACK: stack_weights(logits, train, complete)}
-    predicted, utilities = {}, {}
+    utilities = {}
     for name, weights in candidates.items():
         mixed = _mixed(logits, weights)
-        predicted[name] = fit_platt(mixed, train.table.reward, train.table.weight)(mixed)
-        utilities[name] = policy_utility(predicted[name][complete], cost, truth, scale_usd=scale)
+        p = fit_platt(mixed, train.table.reward, train.table.weight)(mixed)
+        utilities[name] = policy_utility(p[complete], cost, truth, scale_usd=scale)
     learner = simplest_of_best(utilities)
+    mixed = _mixed(logits, candidates[learner])
+    calibration = Calibration.of(mixed, train.table)
     intervals = {name: _normal_interval(values) for name, values in utilities.items()}
-    return Chosen(learner, candidates[learner], intervals, predicted[learner])
+    return Chosen(learner, candidates[learner], intervals, calibration, calibration.calibrator(mixed))
 
 
 def stack_weights(logits: Mapping[str, Array], train: TrainingSet, complete: Rows) -> Weights:
@@ -235,14 +258,14 @@ def cross_fitted(train: TrainingSet, seed: int, names: Iterable[str] = tuple(LEA
     return logits
 
 
-def fit_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int) -> Predictor:
-    """Learners and costs from the train queries, calibrator and error band from the calibration queries."""
+def fit_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int, calibration: Calibration | None = None) -> Predictor:
+    """Learners and costs from the train queries, calibrated as given, or else on the calibration queries."""
     train, held = data.rows(split.train), data.rows(split.calibration)
     learners = tuple(LEARNERS[name](train, seed) for name in weights)
-    mixed = _mixed(dict(zip(weights, (learner.logits(held.features) for learner in learners), strict=True)), weights)
-    calibrator = fit_platt(mixed, held.table.reward, held.table.weight)
-    band = fit_band(calibrator(mixed), held.table.reward, held.table.weight)
-    return Predictor(learners, np.array(list(weights.values())), calibrator, band, fit_costs(train))
+    if calibration is None:
+        logits = dict(zip(weights, (learner.logits(held.features) for learner in learners), strict=True))
+        calibration = Calibration.of(_mixed(logits, weights), held.table)
+    return Predictor(learners, np.array(list(weights.values())), calibration.calibrator, calibration.band, fit_costs(train))
 
 
 def _shuffled_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int) -> Predictor:
@@ -260,47 +283,65 @@ def _bundle(
     encoder_name: str,
     version: str,
     prices: Mapping[str, Price],
+    seed: int,
 ) -> Bundle:
-    table, held = data.table, data.rows(split.calibration)
+    fresh = _fresh(data.table, split, seed)
+    guard = _guard(data, split.train, split.calibration[~fresh], prices)
     canary = data.features[split.calibration[:N_CANARY]]
     return Bundle(
         version=version,
-        actions=tuple(Action.parse(spelling) for spelling in table.actions),
+        actions=tuple(Action.parse(spelling) for spelling in data.table.actions),
         encoder_id=encoder.encoder_id,
         encoder_name=encoder_name,
         predictor=predictor,
-        guard=_guard(data, split, best_fixed(costed(held.table, prices))),
-        held_out=_held_out(held, predictor),
+        guard=guard,
+        held_out=held_out_of(data.rows(split.calibration), predictor, guard, fresh),
         canary=canary,
         canary_p=predictor.p_correct(canary),
-        training_digest=table.digest,
+        training_digest=data.table.digest,
         encoder_folder=encoder.folder if isinstance(encoder, StaticEncoder) else None,
     )
 
 
-def _held_out(held: TrainingSet, predictor: Predictor) -> HeldOut:
+def _fresh(table: OutcomeTable, split: Split, seed: int) -> Mask:
+    """(n,) calibration queries that nothing looks at; none where too few would be left to look at."""
+    fresh = fresh_half([table.texts[row] for row in split.calibration], seed=seed)
+    return fresh if (~fresh).sum() >= MIN_PART else np.zeros_like(fresh)
+
+
+def held_out_of(held: TrainingSet, predictor: Predictor, guard: Guard, fresh: Mask) -> HeldOut:
+    """Queries with known outcomes as a bundle keeps them; `fresh` (n,) are those that had no part in it."""
     table, costs = held.table, predictor.costs
-    prompts = np.repeat(costs.prompt_tokens(lengths(table.texts))[:, None], len(table.actions), axis=1)
-    none = np.zeros(len(table), dtype=bool)
-    p = predictor.p_correct(held.features)
-    return HeldOut(p, table.reward, table.tokens, table.prompt_tokens, costs.tokens(held.features), prompts, fresh=none, far=none)
+    prompts = costs.prompt_tokens(lengths(table.texts))
+    return HeldOut(
+        p_correct=predictor.p_correct(held.features),
+        reward=table.reward,
+        tokens=table.tokens,
+        prompt_tokens=table.prompt_tokens,
+        expected_tokens=costs.tokens(held.features),
+        expected_prompt_tokens=np.repeat(prompts[:, None], len(table.actions), axis=1),
+        fresh=fresh,
+        far=distances(guard.support, held.features[:, : held.dimension]) > guard.limit,
+    )
 
 
-def _guard(data: TrainingSet, split: Split, action: int) -> Guard:
-    """Support from an even draw of the train queries; the limit from the calibration queries, which it has not seen."""
-    step = max(1, -(-len(split.train) // MAX_SUPPORT))
-    support: FeatureRow = data.features[split.train[::step], : data.dimension]
-    seen = distances(support, data.features[split.calibration, : data.dimension])
+def _guard(data: TrainingSet, train: Rows, tuning: Rows, prices: Mapping[str, Price]) -> Guard:
+    """Support from an even draw of the train queries; limit and action from other queries, which it has not seen."""
+    step = max(1, -(-len(train) // MAX_SUPPORT))
+    support: FeatureRow = data.features[train[::step], : data.dimension]
+    seen = distances(support, data.features[tuning, : data.dimension])
+    action = best_fixed(costed(data.table.rows(tuning), prices))
     return Guard(support, float(np.quantile(seen, GUARD_QUANTILE)) + 1e-3, action)
 
 
 def _split(table: OutcomeTable, seed: int) -> Split:
-    """The split by text, with incomplete rows kept out of calibration and test."""
+    """The split by text, with incomplete rows kept out of calibration and test, and repeated questions out of calibration."""
     split = split_rows(table.texts, seed=seed)
     complete = table.known_in_full
-    parts = Split(split.train, split.calibration[complete[split.calibration]], split.test[complete[split.test]])
+    calibration = distinct(table.texts, split.calibration[complete[split.calibration]])
+    parts = Split(split.train, calibration, split.test[complete[split.test]])
     for name, rows in parts._asdict().items():
-        if len(rows) < MIN_QUERIES // 10:
+        if len(rows) < MIN_PART:
             raise DatasetError(f"the {name} part has {len(rows)} different queries of {len(table)}: collect more, or other questions")
     return parts
 

@@ -177,11 +177,6 @@ def certify_segments(rewards: Array, segments: Sequence[str], *, target: float, 
     return {str(name): certify(rewards[names == name], target=target, delta=delta) for name in sorted(set(segments))}
 
 
-def least_queries(target: float, delta: float) -> int:
-    """How many queries can prove a target at level delta when every answer is right: target^n <= delta."""
-    return math.ceil(math.log(delta) / math.log(target))
-
-
 def betting_p_value(values: Array, mean: float, delta: float) -> float:
     """P-value of "the expectation is at most `mean`" from the largest wealth of a gambler who bets against it.
 

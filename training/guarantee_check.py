@@ -21,9 +21,10 @@ from rheostat.data.answers import infer_kind
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.router.base import Array, Encoder
+from rheostat.router.promises import least_queries
 from rheostat.router.rules import choose_rows, multiplier_grid
 from rheostat.training.fit import CANDIDATES, MIN_QUERIES, Progress, check_table, fit_predictor, quiet, training_set
-from rheostat.training.guarantee import Certificate, certify, is_binary, least_queries, p_values, walk
+from rheostat.training.guarantee import Certificate, certify, is_binary, p_values, walk
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.split import Split, positions

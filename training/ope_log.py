@@ -112,7 +112,8 @@ def picks_of(
 
 def held_out_path(bundle: Bundle, prices: Mapping[str, Price]) -> MultiplierPath:
     """What each multiplier gave on the queries the bundle keeps, at today's prices."""
-    return Paths(bundle.held_out, price_vector(bundle, prices)).whole
+    paths = Paths(bundle, price_vector(bundle, prices))
+    return paths.of(paths.every)
 
 
 def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) -> Array:

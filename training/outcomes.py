@@ -22,6 +22,7 @@ from rheostat.data.schema import Action
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 QUERY_FIELDS = ("query_ids", "texts", "datasets", "levels")
 CELLS = ("reward", "tokens", "prompt_tokens", "latency_s", "weight")
 

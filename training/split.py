@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rheostat.training.outcomes import Rows
+from rheostat.training.outcomes import Mask, Rows
 
 TRAIN_SHARE = 0.6
 CALIBRATION_SHARE = 0.2
+FRESH_SHARE = 0.5  # of the calibration queries
 
 
 class Split(NamedTuple):
@@ -35,6 +36,17 @@ def split_rows(texts: Sequence[str], *, seed: int) -> Split:
         np.flatnonzero((position >= TRAIN_SHARE) & (position < calibration_end)),
         np.flatnonzero(position >= calibration_end),
     )
+
+
+def distinct(texts: Sequence[str], rows: Rows) -> Rows:
+    """The first of the rows with each text, ascending: the same question again is no further evidence."""
+    places = positions([texts[row] for row in rows], "")
+    return rows[np.sort(np.unique(places, return_index=True)[1])]
+
+
+def fresh_half(texts: Sequence[str], *, seed: int) -> Mask:
+    """(n,) about half of the queries, to be kept from everything that is fitted or chosen."""
+    return positions(texts, f"fresh-{seed}") < FRESH_SHARE
 
 
 def folds(texts: Sequence[str], n_folds: int, *, seed: int) -> list[Rows]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rheostat.data.ledger import Ledger
-from rheostat.data.schema import Attempt, Decision, Outcome, Reward, Sample
+from rheostat.data.schema import Attempt, Decision, Guarantee, Outcome, Reward, Sample
 from rheostat.data.store import OutcomeStore
 
 
@@ -40,6 +40,7 @@ def decision() -> Callable[[int], Decision]:
             prompt_text="nul \x00, line\r\nfeed, colour \x1b[31m",
             embedding=bytes(range(16)),
             alternatives={"pocket/direct@64": (0.3, 1e-7)},
+            guarantee=Guarantee(target=0.9, confidence=0.95, holds=False, attainable=0.85),
         )
 
     return make

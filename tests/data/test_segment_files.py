@@ -10,7 +10,7 @@ from rheostat.data.errors import DatasetError, StoreError
 from rheostat.data.ledger import Ledger
 from rheostat.data.samples import samples_frame, write_samples
 from rheostat.data.schema import Decision, Outcome, Reward, Sample
-from rheostat.data.segment_files import DECISION, LEDGER, OUTCOME, export_segment, import_parquet, read_segments, with_rewards
+from rheostat.data.segment_files import ADDED, DECISION, LEDGER, OUTCOME, export_segment, import_parquet, read_segments, with_rewards
 from rheostat.data.segments import Segment
 from rheostat.data.store import OutcomeStore
 
@@ -70,6 +70,12 @@ def test_every_field_of_a_record_has_its_column() -> None:
     assert {field for field, _ in DECISION.values()} == set(Decision.__struct_fields__) - {"decision_id"}
     assert {field for field, _ in OUTCOME.values()} == set(Outcome.__struct_fields__) - {"decision_id", "ledger"}
     assert {field for field, _ in LEDGER.values()} == set(Ledger.__struct_fields__)
+
+
+def test_a_segment_of_before_a_column_was_added_reads_as_null(shipped: list[Path], tmp_path: Path) -> None:
+    old = tmp_path / "old.parquet"
+    pl.read_parquet(shipped[0]).drop(*ADDED).write_parquet(old)
+    assert read_segments(old).select(ADDED).null_count().row(0) == (len(read_segments(old)),)
 
 
 def test_a_segment_whose_rows_are_gone_is_not_exported(store: OutcomeStore, tmp_path: Path) -> None:

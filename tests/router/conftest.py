@@ -89,6 +89,13 @@ def known_bundle() -> Bundle:
     )
 
 
+def promising_bundle() -> Bundle:
+    """The same with 800 held-out queries, every other one fresh."""
+    bundle = known_bundle()
+    held = HeldOut(*(np.repeat(values, 8, axis=0) for values in bundle.held_out))
+    return replace(bundle, held_out=held._replace(fresh=np.arange(800) % 2 == 1))
+
+
 def situation(**changes: Any) -> Situation:
     """A query about which is known what the bundle expects of every query: all actions are up and fit."""
     cost, every = TOKENS * 1e-6, np.ones(3, bool)
@@ -107,9 +114,9 @@ def situation(**changes: Any) -> Situation:
     return replace(known, **changes)
 
 
-def known_paths() -> Paths:
-    """Of the bundle's held-out queries, at 1 USD per million tokens."""
-    return Paths(known_bundle().held_out, PriceVector(np.full(3, 1e-6), np.zeros(3)))
+def known_paths(bundle: Bundle | None = None) -> Paths:
+    """Of a bundle's held-out queries, at 1 USD per million tokens."""
+    return Paths(bundle or known_bundle(), PriceVector(np.full(3, 1e-6), np.zeros(3)))
 
 
 @pytest.fixture

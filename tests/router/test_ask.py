@@ -17,6 +17,7 @@ def test_switches_of_tier_and_request_combine_to_the_stricter():
 def test_the_numbers_of_a_request_come_before_those_of_its_tier():
     asked = ask(target_accuracy=0.4, defaults=Constraints(target_accuracy=0.9, max_cost_usd=1.0))
     assert asked.constraints == Constraints(target_accuracy=0.4, max_cost_usd=1.0)
+    assert ask(target_accuracy=0.4, defaults=Constraints(confidence=0.9)).constraints.confidence == 0.9
 
 
 def test_every_model_is_up_unless_some_are_named():

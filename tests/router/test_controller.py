@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from rheostat.data.errors import InfeasibleError
 from rheostat.data.ledger import Price
-from rheostat.data.schema import Action, Constraints
+from rheostat.data.schema import Action, Constraints, Guarantee
+from rheostat.router.budgets import Budgets
 from rheostat.router.controller import Controller
-from tests.router.conftest import ACTIONS, DIMENSION, PlainEncoder, ask
+from tests.router.conftest import ACTIONS, DIMENSION, PlainEncoder, ask, promising_bundle
 
 CHEAP, MIDDLE, DEAR = ACTIONS
 
@@ -164,3 +165,52 @@ def test_explanation_names_features_predictions_frontier_and_rule(controller):
     assert set(said["frontier"]) <= set(ACTIONS)
     assert "numbers" in said["features"]
     json.dumps(said)
+
+
+@pytest.fixture
+def sure():
+    return Controller(promising_bundle(), prices={}, encoder=PlainEncoder(), epsilon=0.5, budgets=Budgets({"paced": 1e-4}))
+
+
+def test_a_promise_is_reported_with_the_most_that_can_be_promised(sure):
+    kept = sure.decide(ask(target_accuracy=0.8, confidence=0.9))
+    assert kept.guarantee == Guarantee(target=0.8, confidence=0.9, holds=True, attainable=kept.guarantee.attainable)
+    broken = sure.decide(ask(target_accuracy=0.93, confidence=0.9))
+    assert (broken.guarantee.holds, broken.feasible) == (False, False)
+    assert 0.8 < broken.guarantee.attainable < 0.93
+    assert sure.explain(ask(target_accuracy=0.8, confidence=0.9))["guarantee"]["holds"]
+
+
+def test_nothing_is_said_of_promises_where_none_was_asked_for(sure):
+    assert sure.decide(ask(target_accuracy=0.8)).guarantee is None
+    assert sure.explain(ask(target_accuracy=0.8))["guarantee"] is None
+
+
+def test_promised_decisions_are_not_explored(sure):
+    decisions = [sure.decide(ask(target_accuracy=0.4, confidence=0.9)) for _ in range(40)]
+    assert {decision.propensity for decision in decisions} == {1.0}
+    assert not any(decision.explored for decision in decisions)
+
+
+def test_a_strict_promise_that_cannot_be_made_says_on_what_and_what_would_help(sure, controller):
+    with pytest.raises(InfeasibleError, match=r"400 held-out queries promise at most 0\.\d+ with 90% confidence: 0\.92 needs about \d+"):
+        sure.decide(ask(target_accuracy=0.92, confidence=0.9, strict=True))
+    with pytest.raises(InfeasibleError, match=r"0 held-out queries .* train on more queries"):
+        controller.decide(ask(target_accuracy=0.5, confidence=0.9, strict=True))
+    with pytest.raises(InfeasibleError, match="no admissible action"):
+        sure.decide(ask(target_accuracy=0.8, confidence=0.9, strict=True, max_tokens_total=100))
+    assert sure.decide(ask(target_accuracy=0.8, confidence=0.9, strict=True)).guarantee.holds
+
+
+def test_a_forced_action_is_promised_nothing(sure):
+    forced = sure.decide(ask(target_accuracy=0.3, confidence=0.9, forced=Action.parse(DEAR)))
+    assert (forced.feasible, forced.guarantee.holds) == (True, False)
+    elsewhere = sure.decide(ask(confidence=0.9, forced=Action.parse("other/cot@9"), models=frozenset({"other"})))
+    assert elsewhere.guarantee.attainable is None
+
+
+def test_a_request_that_wants_a_promise_is_not_held_to_its_tiers_budget(sure):
+    assert sure.decide(ask(tier="paced")).rule == "budget"
+    own = sure.decide(ask(tier="paced", confidence=0.9, defaults=Constraints(target_accuracy=0.7)))
+    assert (own.rule, own.guarantee.holds) == ("average", True)
+    assert sure.decide(ask(tier="paced", defaults=Constraints(target_accuracy=0.7, confidence=0.9))).guarantee is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rheostat.data.errors import InfeasibleError
-from rheostat.data.schema import Action
+from rheostat.data.schema import Action, Guarantee
 from rheostat.router.fallback import FallbackController
 from tests.router.conftest import ACTIONS, ask
 
@@ -24,6 +24,8 @@ def test_fallback_takes_the_first_action_whose_model_is_up():
 def test_fallback_promises_nothing():
     fallback = FallbackController([Action.parse(CHEAP)])
     assert not fallback.decide(ask(target_accuracy=0.5)).feasible
+    assert fallback.decide(ask(target_accuracy=0.5)).guarantee is None
+    assert fallback.decide(ask(target_accuracy=0.5, confidence=0.9)).guarantee == Guarantee(target=0.5, confidence=0.9, holds=False)
     with pytest.raises(InfeasibleError, match="no bundle"):
         fallback.decide(ask(strict=True))
     with pytest.raises(InfeasibleError, match="is up"):

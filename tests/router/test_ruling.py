@@ -7,7 +7,7 @@ import pytest
 
 from rheostat.data.schema import Constraints
 from rheostat.router.ruling import AVERAGE, BUDGET, CHEAPEST, CONGESTED, DEADLINE, GUARD, OUT_OF_DISTRIBUTION, PER_QUERY, SingleAction
-from tests.router.conftest import PlainEncoder, known_bundle, known_paths, situation
+from tests.router.conftest import PlainEncoder, known_bundle, known_paths, promising_bundle, situation
 
 CHEAP, MIDDLE, DEAR = range(3)
 NONE = np.zeros(3, bool)
@@ -17,6 +17,11 @@ FAR = PlainEncoder().encode(["far away"])[0]
 @pytest.fixture
 def single():
     return SingleAction(known_bundle().guard, known_paths())
+
+
+@pytest.fixture
+def sure():
+    return SingleAction(known_bundle().guard, known_paths(promising_bundle()))
 
 
 def test_where_nothing_fits_the_cheapest_action_is_taken_and_promises_nothing(single):
@@ -59,3 +64,51 @@ def test_a_load_that_changes_the_choice_is_named_and_takes_the_promise_on_the_me
     assert (calm.degraded, calm.feasible) == (None, True)
     assert (busy.degraded, busy.feasible) == (CONGESTED, False)
     assert busy.action < calm.action
+
+
+def confident(target: float, **changes):
+    return situation(target=target, constraints=Constraints(confidence=0.9), **changes)
+
+
+def test_a_promise_costs_no_less_than_an_estimate_and_ends_where_an_estimate_goes_on(sure):
+    for target in np.linspace(0.3, 0.9, 25):
+        plain, promised = sure.rule(situation(target=float(target))), sure.rule(confident(float(target)))
+        assert promised.rule == AVERAGE
+        assert promised.feasible == promised.promised
+        assert not plain.promised
+        assert not promised.promised or promised.multiplier >= plain.multiplier
+    assert sure.rule(situation(target=0.93)).feasible
+    assert not sure.rule(confident(0.93)).feasible
+
+
+def test_what_cannot_be_promised_gets_the_policy_that_promises_most(sure):
+    path = known_paths(promising_bundle()).promised(np.ones(3, bool), 0.9)
+    best, beyond = sure.rule(confident(path.attainable)), sure.rule(confident(0.99))
+    assert (best.promised, beyond.promised) == (True, False)
+    assert (beyond.action, beyond.multiplier) == (best.action, best.multiplier)
+
+
+def test_without_fresh_queries_nothing_is_promised(single):
+    assert not single.rule(confident(0.3)).promised
+
+
+def test_a_cap_or_a_load_that_changes_the_choice_takes_the_promise(sure):
+    assert sure.rule(confident(0.9)).promised
+    capped = sure.rule(confident(0.9, admissible=np.array([True, True, False])))
+    assert (capped.action, capped.promised, capped.feasible) == (MIDDLE, False, False)
+    busy = sure.rule(confident(0.9, weighed=situation().weighed * 1000))
+    assert (busy.degraded, busy.promised) == (CONGESTED, False)
+
+
+def test_the_guard_keeps_the_promise_while_its_action_may_be_taken(sure):
+    assert sure.rule(confident(0.7, embedding=FAR)).promised
+    capped = sure.rule(confident(0.7, embedding=FAR, admissible=np.array([True, True, False])))
+    assert (capped.rule, capped.promised, capped.feasible) == (GUARD, False, False)
+    assert not sure.rule(confident(0.99, embedding=FAR)).feasible
+
+
+def test_neither_a_bound_on_one_query_nor_a_budget_is_a_promise(sure):
+    stakes = sure.rule(situation(target=0.5, constraints=Constraints(confidence=0.9, high_stakes=True)))
+    assert (stakes.rule, stakes.promised, stakes.feasible) == (PER_QUERY, False, False)
+    paced = sure.rule(confident(0.5, paced=1e-4))
+    assert (paced.rule, paced.promised, paced.feasible) == (BUDGET, False, True)

@@ -40,6 +40,10 @@ def test_a_single_action_stays_where_an_arm_is_down_or_nothing_fits_or_another_r
     assert several().instead_of(guarded, situation(target=0.6)) is guarded
 
 
+def test_a_single_action_stays_where_the_target_is_to_be_promised():
+    assert several().instead_of(SINGLE, situation(target=0.6, constraints=Constraints(confidence=0.9))) is SINGLE
+
+
 def test_a_budget_is_the_worth_of_accuracy_also_of_several_actions():
     ruling = several(cost=1.0).instead_of(Ruling(2, feasible=True, rule=BUDGET), situation(paced=3e-4))
     assert (ruling.rule, ruling.multiplier) == (SEQUENTIAL, 3e-4)

@@ -22,8 +22,11 @@ DIMENSION = 4
 QUERIES = 40
 
 
-def write_bundle(folder: Path, *, version: str, actions=ACTIONS, **learned) -> Path:
-    """Save a bundle whose actions have the given (p_correct, tokens); `learned` are its stop rules and plan."""
+def write_bundle(folder: Path, *, version: str, actions=ACTIONS, queries=QUERIES, **learned) -> Path:
+    """Save a bundle whose actions have the given (p_correct, tokens); `learned` are its stop rules and plan.
+
+    Half of its held-out `queries` are fresh.
+    """
     encoder = StaticEncoder(_encoder(folder.parent / f"encoder-{version}"))
     width, n = DIMENSION + len(STATISTICS), len(actions)
     p, tokens = (np.array(column) for column in zip(*actions.values(), strict=True))
@@ -35,9 +38,10 @@ def write_bundle(folder: Path, *, version: str, actions=ACTIONS, **learned) -> P
     costs = CostHead(constant(np.log1p(tokens)), constant(np.log1p(tokens / 1000)), ones, ones, ones, 4.0, 0.25)
     band = ErrorBand(np.array([0.5]), np.array([0.02]), np.array([0.02]))
     predictor = Predictor((constant(logit(p)),), (1.0,), Platt(ones, np.zeros(n)), band, costs)
-    spread = np.tile(p, (QUERIES, 1))
+    spread = np.tile(p, (queries, 1))
     canary = np.zeros((2, width), np.float32)
-    held_out = HeldOut.known(spread, spread, np.tile(tokens, (QUERIES, 1)), np.full((QUERIES, n), 10.0))
+    held_out = HeldOut.known(spread, spread, np.tile(tokens, (queries, 1)), np.full((queries, n), 10.0))
+    held_out = held_out._replace(fresh=np.arange(queries) % 2 == 1)
     support = np.eye(DIMENSION, dtype=np.float32)
     bundle = Bundle(
         version=version,

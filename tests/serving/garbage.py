@@ -148,6 +148,8 @@ OUT_OF_RANGE = [
         ("target_accuracy", 0),
         ("target_accuracy", -0.5),
         ("target_accuracy", 1.01),
+        ("confidence", 0),
+        ("confidence", 1),
         ("max_cost_usd", -1),
         ("max_tokens_total", -1),
         ("max_tokens_total", 0),

@@ -21,6 +21,10 @@ HASH = "0" * 64
         (BACKEND + 'profile_of = "pocket"', "is a profile of 'pocket': known models are none"),
         (BACKEND + f'[[key]]\nname = "k"\nsha256 = "{HASH}"\ntiers = ["fast"]', "key 'k' names the tier 'fast': known are quick"),
         (BACKEND + "".join(f'[[key]]\nname = "{name}"\nsha256 = "{HASH}"\n' for name in "kl"), "key.sha256 '0+' is given twice"),
+        (
+            BACKEND + "[tier.balanced]\ntarget_accuracy = 0.7\nconfidence = 0.9\nmean_cost_usd = 0.1\n",
+            "tier.balanced has confidence 0.9 and mean_cost_usd 0.1",
+        ),
         (BACKEND + '[judge]\nmodel = "other"', "judge.model 'other' is no backend's model: known are pocket"),
         (BACKEND + 2 * '[[reward]]\nname = "prm"\nurl = "http://127.0.0.1:2"\nmodel = "m"\n', "reward.name 'prm' is given twice"),
         (BACKEND + '[admin]\nport = 0\nhost = "0.0.0.0"', "is not loopback: set admin.token_env"),

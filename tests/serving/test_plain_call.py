@@ -1,10 +1,11 @@
 """Who gets one plain call of a model, and how much it may generate."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat.data.schema import Action, Decision, Query, Sampling
+from rheostat.data.schema import Action, Decision, Guarantee, Query, Sampling
 from rheostat.serving.config import parse
 from rheostat.serving.plain_call import answer_tokens, in_form, plain_action
 from rheostat.serving.wire import Chat
@@ -44,6 +45,13 @@ def test_a_fixed_form_takes_the_place_of_a_single_call_and_its_prediction(asked)
     changed = in_form(decided(SINGLE), asked, CONFIG)
     assert Action.parse(changed.action) == plain_action("pocket", asked, CONFIG)
     assert changed.p_correct is None
+
+
+def test_a_plain_call_keeps_no_promise_of_the_action_it_took_the_place_of():
+    promised = msgspec.structs.replace(decided(SINGLE), guarantee=Guarantee(target=0.7, confidence=0.9, holds=True, attainable=0.8))
+    assert in_form(promised, chat(), CONFIG).guarantee.holds
+    changed = in_form(promised, chat(**TOOLS), CONFIG).guarantee
+    assert (changed.holds, changed.attainable) == (False, 0.8)
 
 
 @pytest.mark.parametrize(

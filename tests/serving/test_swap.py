@@ -78,3 +78,27 @@ async def test_the_target_and_the_caps_of_a_request_move_the_decision(tmp_path, 
             _, told = await decide(target_accuracy=0.9)
             assert {"decision", "explanation"} == set(told)
             assert told["decision"]["alternatives"]
+
+
+async def test_a_promise_of_the_tier_or_the_request_is_told_in_the_answer(tmp_path, engine):
+    bundle = write_bundle(tmp_path / "one", version="one", queries=400)
+    more = f'[router]\nbundle = "{bundle}"\ncache = "{tmp_path / "cache"}"\n'
+    tiers = "[tier.balanced]\ntarget_accuracy = 0.8\nconfidence = 0.9\n[tier.plain]\ntarget_accuracy = 0.8\n"
+    with running(Sidecar(tmp_path, [engine], more=more + tiers)) as sidecar:
+        async with aiohttp.ClientSession() as session:
+
+            async def told(model="auto", headers=None, **options):
+                url, body = f"{sidecar.url}/v1/chat/completions", {**CHAT, "model": model, "rheostat": options}
+                async with session.post(url, json=body, headers=headers) as response:
+                    answer = await response.json()
+                    return answer["rheostat"]["guarantee"] if response.status == 200 else answer["error"]
+
+            kept = await told()
+            assert (kept["target"], kept["confidence"], kept["holds"]) == (0.8, 0.9, True)
+            assert 0.8 <= kept["attainable"] < 0.92
+            assert not (await told(target_accuracy=0.91))["holds"]
+            assert await told("auto:plain") is None
+            assert (await told("auto:plain", headers={"x-rheostat-confidence": "0.99"}))["confidence"] == 0.99
+            refused = await told(target_accuracy=0.91, strict=True)
+            assert refused["code"] == "infeasible"
+            assert "200 held-out queries promise at most" in refused["message"]

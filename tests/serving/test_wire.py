@@ -40,9 +40,11 @@ def test_null_is_the_same_as_not_given():
 
 def test_options_come_from_the_body_and_the_headers_and_the_body_wins():
     headers = [(b"X-Rheostat-Target-Accuracy", b"0.5"), (b"x-rheostat-progress", b"true"), (b"x-rheostat-deadline-ms", b"1500")]
+    headers.append((b"x-rheostat-confidence", b"0.9"))
     chat = parse_chat(body(rheostat={"target_accuracy": 0.9}), headers)
     assert chat.query.constraints.target_accuracy == 0.9
     assert chat.query.constraints.deadline_s == 1.5
+    assert chat.query.constraints.confidence == 0.9
     assert chat.progress
 
 
@@ -51,6 +53,7 @@ def test_options_come_from_the_body_and_the_headers_and_the_body_wins():
     [
         (b"x-rheostat-target-accuracy", b"nan"),
         (b"x-rheostat-target-accuracy", b"7"),
+        (b"x-rheostat-confidence", b"1"),
         (b"x-rheostat-max-cost-usd", b"inf"),
         (b"x-rheostat-max-tokens-total", b"many"),
         (b"x-rheostat-nonsense", b"1"),
