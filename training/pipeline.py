@@ -11,7 +11,7 @@ import msgspec
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, new_id
 from rheostat.router.encoder import load_encoder
-from rheostat.training.evaluate import Evaluation
+from rheostat.training.evaluate import CONFIDENCE, Evaluation
 from rheostat.training.fit import fit, quiet
 from rheostat.training.registry import Registry, Training, Version
 from rheostat.training.report import write_report
@@ -45,6 +45,7 @@ def train_router(
     actions: Sequence[Action] | None = None,
     registry: Registry | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
     on_progress: Callable[[str, float], None] = quiet,
 ) -> Trained:
     """Train a router on logs and register it.
@@ -57,6 +58,7 @@ def train_router(
         actions: what to choose from; all that the logs allow when None.
         registry: where to log and register; None keeps everything local.
         seed: of everything random.
+        confidence: of the promises that the report shows, in (0, 1).
         on_progress: told the step and the share done.
 
     Raises:
@@ -70,7 +72,7 @@ def train_router(
     name = new_id("train")
     fitted = fit(
         data.table, encoder=load_encoder(encoder, cache_folder=state / "encoders"), encoder_name=encoder, prices=prices, log=data.log,
-        seed=seed, version=name, on_progress=lambda step, share: on_progress(step, 0.1 + 0.8 * share),
+        seed=seed, version=name, confidence=confidence, on_progress=lambda step, share: on_progress(step, 0.1 + 0.8 * share),
     )  # fmt: skip
     folder = state / "training" / name
     bundle = fitted.bundle.save(folder / "bundle")

@@ -101,6 +101,7 @@ def train(
     logs: Annotated[list[Path], typer.Argument(help="Sample logs and segments (Parquet), stores (SQLite).")],
     encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
     live: Annotated[bool, typer.Option(help="Also train on the segments that sidecars shipped to MLflow.")] = True,
+    confidence: Annotated[float, typer.Option(help="Of the promises in the report.")] = 0.9,
     config: ConfigFile = CONFIG,
     state: State = STATE,
     tracking: TrackingUri = None,
@@ -123,8 +124,9 @@ def train(
     with progress("training") as advance:
         segments = fetch_segments(uri, state / "segments") if live else []
         trained = train_router(
-            [*logs, *segments], state, prices=loaded.prices, encoder=encoder, registry=Registry(uri), seed=seed, on_progress=advance
-        )
+            [*logs, *segments], state, prices=loaded.prices, encoder=encoder, registry=Registry(uri), seed=seed,
+            confidence=confidence, on_progress=advance,
+        )  # fmt: skip
     show_evaluation(trained.evaluation, json)
     typer.echo(_closing(trained), err=True)
 
@@ -156,14 +158,30 @@ def report(
 
 
 def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
-    """The fixed actions, the router at every fifth percent of accuracy it reaches, and the verdict, as a table."""
-    reached = [point for point in evaluation.targets if point.feasible and round(100 * (point.target or 0)) % 5 == 0]
+    """The fixed actions, the router at every fifth percent of accuracy it reaches or promises, and the verdict, as a table."""
+    from rheostat.training.evaluate import is_shown
+
+    reached = [point for point in evaluation.targets if point.feasible and is_shown(point.target or 0)]
     named = [(point.name, point) for point in evaluation.fixed]
     named += [(f"router, target {point.target:.2f}", point) for point in reached]
+    named += _promised(evaluation)
     named += [(f"router, as good as {evaluation.best_fixed}", evaluation.at_best_fixed.point)]
     rows = [[name, _interval(point), f"{point.tokens:.1f}", f"{point.cost_usd * 1e6:.1f}"] for name, point in named]
     title = f"{evaluation.verdict}: {evaluation.reason}"
     show(title, ["policy", "accuracy (95%)", "tokens/query", "cost/query (1e-6 USD)"], rows, json=json, value=evaluation)
+    if evaluation.promises is not None:
+        typer.echo(str(evaluation.promises), err=True)
+
+
+def _promised(evaluation: Evaluation) -> list[tuple[str, Point]]:
+    """What was promised on fresh queries, what it gave on the test queries, and what the confidence cost."""
+    from rheostat.training.evaluate import is_shown
+
+    promises = evaluation.promises
+    if promises is None:
+        return []
+    held = [each for each in promises.points if each.holds and is_shown(each.target)]
+    return [(f"router, {each.target:.2f} promised at {promises.confidence:.0%}, cost x{each.cost_ratio:.2f}", each.point) for each in held]
 
 
 def _interval(point: Point) -> str:
