@@ -7,7 +7,7 @@ and a cache of multiplier paths.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from rheostat.router.frontier import frontier
 from rheostat.router.guidance import Guidance
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import PriceVector
+from rheostat.router.promises import PromisedPath
 from rheostat.router.ruling import FORCED, SEQUENTIAL, Ruling, SingleAction
 from rheostat.router.several import SeveralActions
 from rheostat.router.situation import Situation
@@ -130,6 +131,14 @@ class Controller:
             "predictions": self._predictions(situation),
             "frontier": [self._spellings[index] for index in edge],
         }
+
+    def promised(self, confidence: float, models: Collection[str]) -> PromisedPath | None:
+        """What can be promised while these models are up; None where the bundle has none of them.
+
+        Asked for once, it is there when the first request wants it.
+        """
+        allowed = np.array([model in models for model in self._models])
+        return self._paths.promised(allowed, confidence) if allowed.any() else None
 
     def _look(self, ask: Ask, *, embedding: FeatureRow | None = None) -> Situation:
         constraints, text = ask.constraints, ask.query.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from rheostat.data.errors import ActionError, BundleError
@@ -14,6 +15,8 @@ from rheostat.serving.config import Config, secret
 from rheostat.serving.fleet import Environ
 from rheostat.serving.registry import MlflowSource
 from rheostat.serving.reload import FolderSource, Source
+
+log = logging.getLogger(__name__)
 
 
 def build_source(config: Config, *, environ: Environ) -> Source | None:
@@ -52,7 +55,7 @@ class Controllers:
         """
         self._check(bundle)
         explore = self._config.explore
-        return Controller(
+        controller = Controller(
             bundle,
             prices=self._config.prices,
             epsilon=explore.epsilon,
@@ -60,6 +63,15 @@ class Controllers:
             sequential=self._config.router.sequential,
             budgets=self._budgets,
         )
+        self._prepare_promises(controller)
+        return controller
+
+    def _prepare_promises(self, controller: Controller) -> None:
+        """Test what the tiers promise before their first request waits for it, and say which cannot be kept."""
+        for name, tier in self._config.tier.items():
+            path = None if tier.confidence is None else controller.promised(tier.confidence, self._config.models)
+            if path is not None and not path.index_for(tier.target_accuracy)[1]:
+                log.warning("tier %s is not promised: bundle %s: %s", name, controller.bundle.version, path.why_not(tier.target_accuracy))
 
     def _check(self, bundle: Bundle) -> None:
         models = self._config.models
