@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -29,20 +29,24 @@ ONE_SAMPLE, ONE_CHAIN = "self_consistency(k=1)", "cot"
 SIZES = ",".join(str(2**power) for power in range(8))
 SCORERS = ("self", "prm", "verifier", "logprob")
 MILLIONTHS = 1e6
+MIN_SHARED = 100  # queries of two models; fewer tell nothing
+NEARLY_ALL = 0.95  # of the queries: a run that failed must not keep its action from being compared
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs of one model that all its actions share: (n,) queries, (n, L) rewards and costs in millionths of a dollar."""
+    """What one model's actions gave on the queries that they share: (n,) keys, (n, L) rewards, costs in millionths of a dollar."""
 
     model: str
     actions: tuple[str, ...]
-    datasets: tuple[str, ...]
+    keys: tuple[tuple[str, str], ...]
     reward: Array
     cost: Array
 
-    def column(self, strategy: str) -> Array | None:
-        """(n,) rewards of the action of that strategy and shape, whatever its cap; None where it was not run."""
-        return next((self.reward[:, at] for at, name in enumerate(self.actions) if _bare(name) == strategy), None)
+    def on(self, keys: Collection[tuple[str, str]]) -> Grid:
+        """The same on some of its queries."""
+        rows = [at for at, key in enumerate(self.keys) if key in keys]
+        kept = tuple(self.keys[at] for at in rows)
+        return msgspec.structs.replace(self, keys=kept, reward=self.reward[rows], cost=self.cost[rows])
 
 
 def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
@@ -71,17 +75,17 @@ def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
 
 
 def grid(model: str, rows: Sequence[Row]) -> Grid:
-    """The actions that were run on all queries of a model."""
+    """The actions that were run on nearly all queries of a model, on the queries that they share."""
     tables: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
     for row in rows:
         tables[row.action][row.dataset, row.query_id] = row
     most = max(len(table) for table in tables.values())
-    whole = {name: table for name, table in tables.items() if len(table) == most}
+    whole = {name: table for name, table in tables.items() if len(table) >= NEARLY_ALL * most}
     keys = sorted(set.intersection(*(set(table) for table in whole.values())))
     return Grid(
         model=model,
         actions=tuple(whole),
-        datasets=tuple(dataset for dataset, _ in keys),
+        keys=tuple(keys),
         reward=np.array([[table[key].correct for table in whole.values()] for key in keys]),
         cost=np.array([[table[key].cost_usd * MILLIONTHS for table in whole.values()] for key in keys]),
     )
@@ -190,10 +194,11 @@ def _family_gain(table: Mapping[str, Mapping[str, float]], axis: AxisReport, see
 
 
 def _matches(grids: Mapping[str, Grid], seed: int) -> list[str]:
-    """For every pair of models that were asked the same queries, the cheaper one first: what either reaches at equal cost."""
+    """For every pair of models, the cheaper one first: what either reaches at equal cost on the queries that both were asked."""
     names = sorted(grids, key=lambda name: _price(grids[name]))
     pairs = [(grids[small], grids[large]) for at, small in enumerate(names) for large in names[at + 1 :]]
-    return [part for small, large in pairs if len(small.reward) == len(large.reward) for part in _match(small, large, seed)]
+    shared = [(small, large, set(small.keys) & set(large.keys)) for small, large in pairs]
+    return [part for small, large, keys in shared if len(keys) >= MIN_SHARED for part in _match(small.on(keys), large.on(keys), seed)]
 
 
 def _match(small: Grid, large: Grid, seed: int) -> list[str]:

@@ -35,7 +35,21 @@ from rheostat.training.results_page import markdown, replaced
 
 HEADING = "## Peers"
 HERE = Path(__file__).parent
-PACKAGES = {"its_hub": "its_hub[lm]", "optillm": "optillm"}
+# pip was still resolving optillm's requirements after 45 minutes, so only those come along that its votes need.
+OPTILLM_NEEDS = (
+    "openai",
+    "flask",
+    "numpy",
+    "networkx",
+    "z3-solver<=4.15.4.0",
+    "sympy",
+    "math-verify",
+    "pyyaml",
+    "aiohttp",
+    "cerebras_cloud_sdk",
+    "requests",
+)
+PACKAGES = {"its_hub": (("its_hub[lm]",),), "optillm": (("--no-deps", "optillm"), OPTILLM_NEEDS)}
 CHAIN_TOKENS = 192
 TEMPERATURE = 0.8
 IN_FLIGHT = 16
@@ -130,7 +144,8 @@ def installed(package: str, folder: Path) -> None:
     """An environment of its own for a peer, made the first time; where pip fails the peer is left out."""
     if not (folder / package / "bin" / "python").exists():
         venv.create(folder / package, with_pip=True)
-        subprocess.run([folder / package / "bin" / "pip", "install", "--quiet", PACKAGES[package]], check=False)
+        for wanted in PACKAGES[package]:
+            subprocess.run([folder / package / "bin" / "pip", "install", "--quiet", *wanted], check=False)
 
 
 def engine_for_all(engines: Engines, model: str) -> EngineState:

@@ -60,8 +60,14 @@ def test_the_dearer_model_stands_behind_the_cheaper_one_at_equal_cost() -> None:
     assert float(cells(page, "50 ")[1]) > float(cells(page, "50 ")[2])
 
 
-def test_models_that_were_asked_other_numbers_of_queries_are_not_matched() -> None:
-    assert "more compute against" not in section([*rows(), *rows("large", n=40)], "python it")
+def test_models_that_share_too_few_queries_are_not_matched() -> None:
+    assert "more compute against" not in section([*rows(), *rows("large", n=30)], "python it")
+
+
+def test_a_run_that_failed_takes_its_query_out_and_not_its_action() -> None:
+    missing = grid("small", rows()[1:])
+
+    assert (len(missing.actions), len(missing.keys)) == (len(VOTES) + 1, len(FAMILIES) * 80 - 1)
 
 
 def test_the_best_of_many_equal_actions_is_not_better_than_one() -> None:
