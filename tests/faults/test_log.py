@@ -15,6 +15,13 @@ from tests.faults.conftest import FaultyEngine, Stack, post
 from tests.serving.conftest import ROOT, Sidecar, running, wait_until
 
 N = 30
+JUMPING = """
+import pathlib, runpy, sys, time
+real = time.time
+offset = pathlib.Path(sys.argv[sys.argv.index("--config") + 1]).with_name("rheostat.offset")
+time.time = lambda: real() + float(offset.read_text() or 0)
+runpy.run_module("rheostat.serving.server", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,28 @@ async def test_a_prompt_with_line_ends_and_terminal_codes_stays_one_line_and_one
     (line,) = [line for line in lines if line.get("decision_id") == decision_id]
     assert (line["status"], line["outcome"], line["tenant"]) == (200, "ok", "default")
     assert b"\x1b" not in path.read_bytes()
+
+
+class Jumping(Sidecar):
+    """A sidecar whose clock a file sets off by so many seconds."""
+
+    program = ("-c", JUMPING)
+
+
+async def test_a_clock_that_jumps_loses_nothing_and_repeats_no_id(tmp_path, engine):
+    offset = tmp_path / "rheostat.offset"
+    offset.write_text("0")
+    ids = []
+    with running(Jumping(tmp_path, [engine])) as sidecar:
+        for jump_s in (0, -3_600, 90_000, -86_400 * 400):
+            offset.write_text(str(jump_s))
+            ids += await ask(sidecar, N)
+        assert await asyncio.to_thread(sidecar.stop) == 0
+    with OutcomeReader(sidecar.store) as store:
+        outcomes = [store.outcome(decision_id) for decision_id in ids]
+        assert store.counts().decisions == len(set(ids)) == len(ids)
+        assert len({store.decision(decision_id).created_s // 3_000 for decision_id in ids}) >= 4  # the clock did jump
+    assert all(outcome.status == "ok" and 0 <= outcome.latency_s < 60 for outcome in outcomes)
 
 
 async def test_every_request_has_one_line_and_ids_stay_unique_after_a_restart(tmp_path, engine):

@@ -88,7 +88,9 @@ class Engine(Process):
 
 
 class Sidecar(Process):
-    """A sidecar process over some engines. `more` is TOML that is added to its config."""
+    """A sidecar process over some engines. `more` is TOML that is added to its config, `program` what python runs."""
+
+    program = ("-m", "rheostat.serving.server")
 
     def __init__(self, folder, engines, *, more="", store="outcomes.db", server="", store_prompts="full"):
         self.store = folder / store
@@ -99,7 +101,11 @@ class Sidecar(Process):
         config.write_text(
             f'{backends}\n[store]\npath = "{self.store}"\nstore_prompts = "{store_prompts}"\n[server]\nport = {self.port}\n{server}\n{more}'
         )
-        super().__init__([sys.executable, "-m", "rheostat.serving.server", "--config", str(config)], folder / f"sidecar-{self.port}.log")
+        self.start(config)
+
+    def start(self, config):
+        """Run it on a config file, until it answers."""
+        super().__init__([sys.executable, *self.program, "--config", str(config)], config.with_name(f"sidecar-{self.port}.log"))
         wait_until(self.answers, START_S)
 
     def answers(self):
