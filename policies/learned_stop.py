@@ -7,6 +7,7 @@ how the rule was fitted or where priors come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -14,11 +15,11 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rheostat.policies.base import Candidate, Evidence
+from rheostat.policies.base import Candidate, Evidence, StopRule
 from rheostat.policies.evidence import count_votes, in_order
 from rheostat.policies.stopping import Joined, Learned, Rule
 
-VOTE_FEATURES = ("first", "second", "counted", "distinct", "streak")
+VOTE_FEATURES = ("first", "second", "counted", "distinct", "streak", "logprob", "leader_logprob")
 
 
 class Weighs(Protocol):
@@ -30,7 +31,12 @@ class Weighs(Protocol):
         ...
 
     def advantage(self, features: npt.NDArray[np.float64], drawn: int) -> npt.NDArray[np.float64]:
-        """(n,) value of stopping over going on after `drawn` samples, for (n, 5 + n_prior) rows."""
+        """(n,) value of stopping over going on after `drawn` samples, for (n, len(VOTE_FEATURES) + n_prior) rows."""
+        ...
+
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether the log-probabilities among the features matter to it."""
         ...
 
 
@@ -49,10 +55,15 @@ class PriorRule(Rule):
             )
 
     def __call__(self, evidence: Evidence) -> str | None:
-        """Stop where the policy says that going on is not worth its price."""
+        """Stop where the policy says that going on is not worth its price.
+
+        As the published rule does where the policy reads log-probabilities that the engine did not give.
+        """
         drawn = len(evidence.candidates)
         if drawn == 0:
             return None
+        if self.policy.reads_logprobs and not _likely(evidence.candidates):
+            return Learned()(evidence)
         row = np.array([[*vote_features(evidence.candidates), *self.prior]], dtype=np.float64)
         return str(self) if self.policy.advantage(row, drawn)[0] >= 0 else None
 
@@ -69,9 +80,29 @@ def informed(rule: Rule, learned: Rule) -> Rule:
     return rule
 
 
-def vote_features(candidates: Sequence[Candidate]) -> tuple[int, ...]:
-    """The `VOTE_FEATURES` of candidates: votes of leader and runner-up, parsed, different answers, newest votes that agree."""
+def is_learned(rule: StopRule | None) -> bool:
+    """Whether a part of the rule is learned: then it may want the log-probabilities of samples."""
+    return isinstance(rule, Learned | PriorRule) or (isinstance(rule, Joined) and any(map(is_learned, rule.rules)))
+
+
+def vote_features(candidates: Sequence[Candidate]) -> tuple[float, ...]:
+    """The `VOTE_FEATURES` of candidates.
+
+    Votes of leader and runner-up, parsed, different answers, newest votes that agree; then the mean log-probability of
+    all parsed candidates and of the leader's, 0 where none is known.
+    """
     votes = count_votes(candidates)
     answers = [candidate.answer for candidate in in_order(candidates) if candidate.answer is not None]
     streak = next((at for at, answer in enumerate(reversed(answers)) if answer != answers[-1]), len(answers))
-    return votes.v1, votes.v2, votes.counted, votes.distinct, streak
+    mine = [candidate for candidate in candidates if votes.leader is not None and candidate.answer == votes.leader]
+    return votes.v1, votes.v2, votes.counted, votes.distinct, streak, _mean(_likely(candidates)), _mean(_likely(mine))
+
+
+def _likely(candidates: Sequence[Candidate]) -> list[float]:
+    """The log-probabilities that are known of parsed candidates."""
+    given = [candidate.mean_logprob for candidate in candidates if candidate.answer is not None]
+    return [each for each in given if each is not None and math.isfinite(each)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

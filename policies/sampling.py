@@ -16,6 +16,7 @@ from rheostat.policies.arguments import measure, names, share_of_one, spread, wh
 from rheostat.policies.base import Context, Evidence, StopRule
 from rheostat.policies.drawing import Draw, draw, parse_waves
 from rheostat.policies.evidence import count_votes, elect
+from rheostat.policies.learned_stop import is_learned
 from rheostat.policies.scoring import LOGPROB, PERFECT, Scores, best, elect_weighted
 from rheostat.policies.stopping import parse_rule
 
@@ -38,7 +39,8 @@ class SelfConsistency:
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the vote after every wave."""
-        async for wave in draw(query, context, Draw(self.k, self.temperature, self.waves)):
+        plan = Draw(self.k, self.temperature, self.waves, logprobs=is_learned(self.rule))
+        async for wave in draw(query, context, plan):
             votes = count_votes(wave.candidates)
             why = f"{votes.v1} of {votes.drawn} votes" if votes.v1 else "no sample could be parsed: the first one"
             yield replace(wave, chosen=elect(wave.candidates), why=why)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from rheostat.router.base import Array
 from rheostat.router.calibration import logit
 from rheostat.router.trees import Trees
 
-N_VOTES = 5
+N_VOTES = 7
+N_COUNTS = 5  # of these, the ones that are no log-probabilities
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StopPolicy:
     """A stop policy over at most `len(steps) + 1` samples.
 
@@ -39,6 +41,11 @@ class StopPolicy:
             return np.full(len(features), np.inf)
         trees = self.steps[drawn - 1]
         return np.full(len(features), -np.inf) if trees is None else trees(features)
+
+    @cached_property
+    def reads_logprobs(self) -> bool:
+        """Whether any step splits by a log-probability."""
+        return any(trees is not None and trees.splits_by(range(N_COUNTS, N_VOTES)) for trees in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def _voted(action: Action, samples: _Samples, model: StopModel | None, prior: Ar
     each, k = np.arange(len(samples.codes)), samples.codes.shape[1]
     codes, _ = relabelled(samples.codes, np.zeros((len(each), int(samples.codes.max(initial=0)) + 1)))
     # Relabelled answers are numbered by the first sample that has them, so the leader's number says which to take.
-    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)))
+    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)), samples.scores)
     at = _stops(action, runs, model, prior).argmax(axis=1)
     led, pick = runs.first[each, at] > 0, runs.value[each, at].astype(np.intp)
     return _Column(

@@ -110,9 +110,10 @@ def _drawn(sampled: Sampled, rows: Rows, k: int, seed: int) -> _Runs:
     row = np.repeat(rows, min(max(MAX_RUNS // max(len(rows), 1), 1), ROUNDS))
     order = random_orders(sampled.count[row], sampled.depth, np.random.default_rng(seed))[:, :k]
     codes = np.take_along_axis(sampled.codes[row], order, axis=1)
+    scores = np.take_along_axis(sampled.scores[row], order, axis=1)
     worth = answer_rewards(sampled.codes, sampled.correct)[row]
     tokens = np.take_along_axis(sampled.tokens[row], order, axis=1).cumsum(axis=1)
-    return _Runs(trajectories(*relabelled(codes, worth)), row, tokens)
+    return _Runs(trajectories(*relabelled(codes, worth), scores), row, tokens)
 
 
 def _cells(stops: npt.NDArray[np.bool_], drawn: _Runs, sampled: Sampled, rows: Rows, looks: tuple[int, ...]) -> dict[str, Array]:

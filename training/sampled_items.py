@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 QUESTION = ("dataset", "query_id")
 REQUIRED = (*QUESTION, "model", "strategy", "sample_index", "answer", "correct")
 OPTIONAL = ("run_id", "temperature")
+LOGPROB = "mean_logprob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Items:
         question: (n,) number of the question, `texts` and `names` by number; a text is None where the log has none.
         group: (n,) number of the group, `groups` its name.
         codes: (n, S) answer numbers within the item, -1 where unparsed or beyond `count`.
+        logprobs: (n, S) mean log-probability of each sample, NaN where the log has none.
         count: (n,) samples present.
         rewards: (n, A) mean reward of each answer.
         correct: (n,) mean reward of a sample, an unparsed one being wrong.
@@ -45,6 +47,7 @@ class Items:
     group: npt.NDArray[np.intp]
     groups: tuple[str, ...]
     codes: Codes
+    logprobs: Array
     count: npt.NDArray[np.intp]
     rewards: Array
     correct: Array
@@ -54,7 +57,7 @@ class Items:
 
     def rows(self, index: npt.NDArray[np.intp]) -> Items:
         """The items at `index`."""
-        taken = {name: getattr(self, name)[index] for name in ("question", "group", "codes", "count", "rewards", "correct")}
+        taken = {name: getattr(self, name)[index] for name in ("question", "group", "codes", "logprobs", "count", "rewards", "correct")}
         return replace(self, **taken)
 
     def runs(self, k: int, rounds: int, *, seed: int) -> tuple[Trajectories, npt.NDArray[np.intp]]:
@@ -64,7 +67,9 @@ class Items:
         """
         item = np.repeat(np.arange(len(self)), rounds)
         order = random_orders(self.count[item], self.codes.shape[1], np.random.default_rng(seed))[:, :k]
-        return trajectories(*relabelled(np.take_along_axis(self.codes[item], order, axis=1), self.rewards[item])), item
+        codes = np.take_along_axis(self.codes[item], order, axis=1)
+        logprobs = np.take_along_axis(self.logprobs[item], order, axis=1)
+        return trajectories(*relabelled(codes, self.rewards[item]), logprobs), item
 
 
 def read_items(path: Path, k: int) -> Items:
@@ -87,8 +92,11 @@ def items_of(frame: pl.DataFrame, k: int, where: str = "the log") -> Items:
     _check(frame, where)
     group = [*(name for name in ("dataset", "model", "strategy", *OPTIONAL) if name in frame.columns)]
     text = pl.col("query_text") if "query_text" in frame.columns else pl.lit(None, dtype=pl.String)
+    likely = pl.col(LOGPROB).cast(pl.Float64) if LOGPROB in frame.columns else pl.lit(None, dtype=pl.Float64)
     rows = (
-        frame.with_columns(text.alias("query_text"), pl.col("correct").cast(pl.Float64).fill_null(0.0))
+        frame.with_columns(
+            text.alias("query_text"), likely.fill_null(float("nan")).alias(LOGPROB), pl.col("correct").cast(pl.Float64).fill_null(0.0)
+        )
         .with_columns(pl.concat_str(pl.col(group).cast(pl.String).fill_null("-"), separator="|").alias("group"))
         .filter(pl.len().over("group", *QUESTION) >= k)
         .sort("group", *QUESTION, "sample_index")
@@ -121,6 +129,8 @@ def _coded(rows: pl.DataFrame) -> Items:
     column = np.arange(len(item)) - (np.cumsum(count) - count)[item]
     codes = np.full((len(count), int(count.max())), -1, dtype=np.int16)
     codes[item, column] = code
+    logprobs = np.full(codes.shape, np.nan)
+    logprobs[item, column] = rows[LOGPROB].to_numpy()
     correct = np.where(code >= 0, rows["correct"].to_numpy(), 0.0)
     heads = rows.group_by("item", maintain_order=True).first()
     questions = rows.group_by("name", maintain_order=True).agg(pl.col("query_text").drop_nulls().first()).sort("name")
@@ -132,6 +142,7 @@ def _coded(rows: pl.DataFrame) -> Items:
         group=np.searchsorted(groups, heads["group"].to_list()),
         groups=tuple(groups),
         codes=codes,
+        logprobs=logprobs,
         count=count,
         rewards=_mean_by_code(item, code, correct, len(count)),
         correct=np.bincount(item, weights=correct) / count,

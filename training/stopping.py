@@ -160,7 +160,7 @@ def spent(runs: Trajectories, stops: Stops) -> Spent:
 
 
 def state_rows(runs: Trajectories, prior: Array, drawn: int) -> Array:
-    """(r, 5 + m) rows for `StopPolicy.advantage` after `drawn` samples."""
+    """(r, N_VOTES + m) rows for `StopPolicy.advantage` after `drawn` samples."""
     votes = [getattr(runs, name)[:, drawn - 1] for name in VOTE_FEATURES]
     return np.column_stack([*votes, prior]).astype(np.float64)
 

@@ -1,7 +1,7 @@
 """Runs of samples, drawn one at a time: the votes after each, what stop rules look at, and what stopping there would give.
 
 Votes follow `policies.evidence`: counted in order of submission, ties to the earlier answer, unparsed samples drawn but
-never counted. All runs advance together, a sample at a time.
+never counted. How likely answers are follows `policies.learned_stop`. All runs advance together, a sample at a time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Trajectories:
         streak: how many of the newest votes agree.
         rank: which distinct leader the present one is, 0 before any vote.
         first_since, second_since: votes of the leader and of its best rival cast after the leader first took the lead.
+        logprob, leader_logprob: mean log-probability of the parsed samples and of the leader's, 0 where none is known.
         ranked: (r, K, A) all votes, most first.
         value: reward of the leader's answer, 0 before any vote.
     """
@@ -40,6 +41,8 @@ class Trajectories:
     rank: Counts
     first_since: Counts
     second_since: Counts
+    logprob: Array
+    leader_logprob: Array
     ranked: Counts
     value: Array
 
@@ -63,17 +66,19 @@ def random_orders(count: npt.NDArray[np.intp], width: int, rng: np.random.Genera
     return chance.argsort(axis=1)
 
 
-def trajectories(codes: Codes, rewards: Array) -> Trajectories:
+def trajectories(codes: Codes, rewards: Array, logprobs: Array | None = None) -> Trajectories:
     """Follow every run.
 
     Args:
         codes: (r, K) answer numbers below A in order of submission, -1 where unparsed.
         rewards: (r, A) in [0, 1], what each answer of a run's query is worth.
+        logprobs: (r, K) mean log-probability of each sample, not finite where unknown; all unknown when None.
     """
     runs = _Runs.empty(len(codes), rewards.shape[1])
+    given = np.full(codes.shape, np.nan) if logprobs is None else logprobs
     states = []
-    for column in codes.T:
-        runs.add(column)
+    for column, likely in zip(codes.T, given.T, strict=True):
+        runs.add(column, likely)
         states.append(runs.state(rewards))
     return Trajectories(*(np.stack(parts, axis=1) for parts in zip(*states, strict=True)))
 
@@ -82,7 +87,8 @@ def trajectories(codes: Codes, rewards: Array) -> Trajectories:
 class _Runs:
     """Votes of all runs so far.
 
-    `at_lead[i, a]` holds the votes of run i at the moment answer a first took the lead, `rank[i, a]` as which leader.
+    `at_lead[i, a]` holds the votes of run i at the moment answer a first took the lead, `rank[i, a]` as which leader;
+    `likely[i, a]` the sum of the log-probabilities known of its samples, `known[i, a]` their number.
     """
 
     votes: Counts
@@ -92,6 +98,8 @@ class _Runs:
     leader: npt.NDArray[np.intp]
     newest: npt.NDArray[np.intp]
     streak: Counts
+    likely: Array
+    known: Counts
     drawn: int = 0
 
     @classmethod
@@ -99,13 +107,17 @@ class _Runs:
         votes = np.zeros((r, n_answers), dtype=np.int16)
         none = np.full(r, -1, dtype=np.intp)
         at_lead = np.zeros((r, n_answers, n_answers), dtype=np.int16)
-        return cls(votes, np.full_like(votes, _NEVER), votes.copy(), at_lead, none, none.copy(), np.zeros(r, dtype=np.int16))
+        streak, likely = np.zeros(r, dtype=np.int16), np.zeros((r, n_answers))
+        return cls(votes, np.full_like(votes, _NEVER), votes.copy(), at_lead, none, none.copy(), streak, likely, votes.copy())
 
-    def add(self, column: npt.NDArray[np.int16]) -> None:
+    def add(self, column: npt.NDArray[np.int16], logprob: Array) -> None:
         """Count one more sample of every run."""
         voted = np.flatnonzero(column >= 0)
         answer = column[voted].astype(np.intp)
         self.votes[voted, answer] += 1
+        known = np.isfinite(logprob[voted])
+        self.likely[voted[known], answer[known]] += logprob[voted][known]
+        self.known[voted[known], answer[known]] += 1
         self.seen_at[voted, answer] = np.minimum(self.seen_at[voted, answer], self.drawn)
         self.streak[voted] = np.where(self.newest[voted] == answer, self.streak[voted] + 1, 1)
         self.newest[voted] = answer
@@ -138,6 +150,13 @@ class _Runs:
             self.rank[every, leader],
             first_since,
             since.max(axis=1),
+            _mean(self.likely.sum(axis=1), self.known.sum(axis=1)),
+            _mean(self.likely[every, leader], self.known[every, leader]),
             ranked,
             np.where(led, rewards[every, leader], 0.0),
         )
+
+
+def _mean(total: Array, count: npt.NDArray[np.integer]) -> Array:
+    """Totals over counts, 0 where the count is."""
+    return np.asarray(total / np.maximum(count, 1))

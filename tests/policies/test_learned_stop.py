@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from rheostat.data.errors import ActionError
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.learned_stop import PriorRule, informed
+from rheostat.policies.learned_stop import PriorRule, informed, is_learned, vote_features
 from rheostat.policies.stopping import Fixed, Lead, Learned, parse_rule
 
 
@@ -13,6 +14,7 @@ class Once:
     """Stops after a number of samples; a prior above 1 makes it stop at once."""
 
     n_prior = 1
+    reads_logprobs = False
 
     def advantage(self, features: np.ndarray, drawn: int) -> np.ndarray:
         return np.where((features[:, -1] > 1) | (drawn >= 3), 1.0, -1.0)
@@ -48,3 +50,44 @@ def test_the_prior_of_the_query_decides_with_the_votes():
     assert PriorRule(Once(), (2.0,))(evidence("a")) == "learned"
     assert PriorRule(Once(), (0.0,))(evidence("a")) is None
     assert PriorRule(Once(), (0.0,))(evidence()) is None
+
+
+class Likely(Once):
+    """Stops where the leader is likely."""
+
+    reads_logprobs = True
+
+    def advantage(self, features: np.ndarray, drawn: int) -> np.ndarray:
+        return np.where(features[:, 6] > -0.1, 1.0, -1.0)
+
+
+def likely(*answers: tuple[str | None, float | None]) -> Evidence:
+    plain = evidence(*(answer for answer, _ in answers))
+    found = (replace(each, mean_logprob=logprob) for each, (_, logprob) in zip(plain.candidates, answers, strict=True))
+    return replace(plain, candidates=tuple(found))
+
+
+def test_log_probabilities_are_means_over_parsed_candidates_and_over_the_leader():
+    found = likely(("a", -0.2), ("b", -1.0), (None, -9.0), ("a", None), ("a", float("nan")), ("a", -0.4))
+    assert vote_features(found.candidates)[5:] == pytest.approx((-1.6 / 3, -0.3))
+
+
+def test_a_likely_leader_ends_sampling_where_the_rule_says_so():
+    assert PriorRule(Likely(), (0.0,))(likely(("a", -0.05))) == "learned"
+    assert PriorRule(Likely(), (0.0,))(likely(("a", -0.5), ("b", -0.01))) is None
+
+
+@pytest.mark.parametrize("logprob", [None, float("nan")])
+def test_without_the_log_probabilities_it_was_fitted_on_it_stops_as_lead_two(logprob):
+    rule = PriorRule(Likely(), (0.0,))
+    for answers in (("a",), ("a", "a"), ("a", "b", "a"), ("a", "b", "a", "a")):
+        found = likely(*((answer, logprob) for answer in answers))
+        assert bool(rule(found)) == bool(Lead(2)(found))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "expected"), [("learned", True), ("(learned|fixed(5))&tokens(10)", True), ("lead(2)|fixed(3)", False)]
+)
+def test_a_rule_is_learned_where_any_part_of_it_is(spelling, expected):
+    assert is_learned(parse_rule(spelling)) is expected
+    assert not is_learned(None)

@@ -10,7 +10,7 @@ import pytest
 
 from rheostat.data.errors import ActionError
 from rheostat.data.schema import Action
-from rheostat.router.stopping import StopModel
+from rheostat.router.stopping import N_VOTES, StopModel
 from rheostat.training.fit import training_set
 from rheostat.training.learned_actions import prior_positions, with_learned_stops
 from rheostat.training.learners import TrainingSet
@@ -66,10 +66,10 @@ def test_outcomes_of_queries_that_may_not_be_looked_at_change_no_rule():
     changed = TrainingSet(made.features, made.dimension, replace(made.table, reward=reward))
     first, second = (with_learned_stops(each, simulated_log(), train, seed=0)[1] for each in (made, changed))
     assert first.keys() == second.keys()
-    rows = np.random.default_rng(0).uniform(0, 8, size=(50, 7))
+    rows = np.random.default_rng(0).uniform(0, 8, size=(50, N_VOTES + 2))
     for name, model in first.items():
         for drawn in (2, 4):
-            columns = rows[:, : 5 + model.policy.n_prior]
+            columns = rows[:, : N_VOTES + model.policy.n_prior]
             np.testing.assert_array_equal(model.policy.advantage(columns, drawn), second[name].policy.advantage(columns, drawn))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,9 +22,13 @@ def follow(codes: list[int]) -> Trajectories:
     return trajectories(np.array([codes], dtype=np.int16), WORTH[None, :])
 
 
-def candidates(codes: list[int]) -> tuple[Candidate, ...]:
+def candidates(codes: list[int], logprobs: list[float] | None = None) -> tuple[Candidate, ...]:
     answers = [None if code < 0 else str(code) for code in codes]
-    return tuple(Candidate(index=at, model="", text="", answer=answer, tokens=0) for at, answer in enumerate(answers))
+    given = logprobs or [None] * len(codes)
+    return tuple(
+        Candidate(index=at, model="", text="", answer=answer, tokens=0, mean_logprob=logprob)
+        for at, (answer, logprob) in enumerate(zip(answers, given, strict=True))
+    )
 
 
 @given(CODES)
@@ -36,13 +41,20 @@ def test_votes_after_every_sample_are_those_that_serving_counts(codes):
         assert runs.value[0, drawn - 1] == (WORTH[int(votes.leader)] if votes.leader is not None else 0.0)
 
 
-@given(CODES)
+@given(st.lists(st.tuples(st.integers(-1, 3), st.floats(-20, 0) | st.just(float("nan"))), min_size=2, max_size=9))
 @settings(max_examples=60, deadline=None)
-def test_the_learned_rule_sees_the_same_votes_in_training_and_in_serving(codes):
-    runs = follow(codes)
+def test_the_learned_rule_sees_the_same_in_training_and_in_serving(samples):
+    codes, logprobs = map(list, zip(*samples, strict=True))
+    runs = trajectories(np.array([codes], dtype=np.int16), WORTH[None, :], np.array([logprobs]))
     for drawn in range(1, len(codes) + 1):
-        trained = tuple(int(getattr(runs, name)[0, drawn - 1]) for name in VOTE_FEATURES)
-        assert trained == vote_features(candidates(codes[:drawn]))
+        trained = [float(getattr(runs, name)[0, drawn - 1]) for name in VOTE_FEATURES]
+        assert trained == pytest.approx(vote_features(candidates(codes[:drawn], logprobs[:drawn])))
+
+
+def test_log_probabilities_that_nobody_knows_are_zero():
+    runs = follow([0, 0, 1])
+    assert not runs.logprob.any()
+    assert not runs.leader_logprob.any()
 
 
 @given(CODES)
