@@ -11,6 +11,8 @@ from rheostat.data.errors import EngineError
 POCKET_MODELS = ("pocket", "pocket-large")
 POCKET_REWARD = "pocket-prm"
 HERE = Path(__file__).resolve().parent
+# Without a parser an engine refuses requests with tools; of the models here none was trained for another form of calls.
+TOOL_CALLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 
 class Weights(NamedTuple):
@@ -34,11 +36,11 @@ def resolve_weights(model: str) -> Weights:
         if not (path / "model.safetensors").exists():
             raise EngineError(f"the weights of {model!r} are not at {path}: reinstall rheostat, or train them with examples/pocket")
         # float32: at these sizes the CPU gains nothing from bfloat16, and sampling is exact.
-        return Weights(model, path, "float32", 512, _reward_arguments(path) if model == POCKET_REWARD else ())
+        return Weights(model, path, "float32", 512, _reward_arguments(path) if model == POCKET_REWARD else TOOL_CALLS)
     if model == "smol":
         from rheostat.policies.weights.smol import smol_folder
 
-        return Weights("smol", smol_folder(), None, 2048)
+        return Weights("smol", smol_folder(), None, 2048, TOOL_CALLS)
     return Weights(Path(model).name or model, model)
 
 

@@ -198,3 +198,11 @@ def test_the_pocket_weights_are_shipped_small_and_without_pickle(model: str) -> 
 
 def test_any_other_model_is_left_to_the_engine_to_resolve() -> None:
     assert resolve_weights("Qwen/Qwen3-0.6B") == Weights("Qwen3-0.6B", "Qwen/Qwen3-0.6B")
+
+
+@pytest.mark.parametrize("model", ["pocket", "pocket-large"])
+def test_a_shipped_model_takes_requests_with_tools(model: str) -> None:
+    command = engine_command(resolve_weights(model), 8100, "vllm", ())
+
+    assert "--enable-auto-tool-choice" in command
+    assert command[command.index("--tool-call-parser") + 1] == "hermes"
