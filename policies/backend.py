@@ -13,13 +13,14 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import aiohttp
 import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
 from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
+from rheostat.policies.http_client import HttpClient
+from rheostat.policies.http_connection import Connection
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
 from rheostat.policies.templates import Templates
@@ -28,6 +29,8 @@ from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentErr
 ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
 EVENT_STREAM = "text/event-stream"
+JSON_HEADERS = {"Content-Type": "application/json"}
+STREAM_HEADERS = {**JSON_HEADERS, "Accept": EVENT_STREAM}
 BAD_REQUEST = 400
 TOO_LONG = ("max_model_len", "context length")  # what vLLM says of a prompt and a cap that do not fit together
 
@@ -63,15 +66,19 @@ class VllmBackend:
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
         self.model = model
-        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
         self._total_timeout_s = total_timeout_s
-        self._max_connections = max_connections
         self._more_headers = more_headers
+        self._client = HttpClient(
+            self.url,
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+            connect_timeout_s=connect_timeout_s,
+            idle_timeout_s=idle_timeout_s,
+            keepalive_s=KEEPALIVE_S,
+            max_exchanges=max_connections,
+        )
         self._takes_aborts = True
         self._budgets_thinking = True
         self._templates = Templates(self._ask)
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,15 +173,12 @@ class VllmBackend:
         Raises:
             UpstreamError: it refused, failed or fell silent.
         """
-        headers = {**self._more_headers(), "Content-Type": "application/json"}
         body = msgspec.json.encode({**fields, "model": self.model or fields["model"]})
-        at = asyncio.get_running_loop().time() + self._total_timeout_s
         with self._errors():
-            async with asyncio.timeout_at(at):
-                async with self._client().post(self.url + path, data=body, headers=headers, allow_redirects=False) as response:
-                    if response.status != 200:
-                        raise await self._refusal(response, at)
-                    return await response.read()
+            async with self._client.exchange("POST", path, body=body, headers=self._json_headers(), until=self._latest()) as answer:
+                if answer.status != 200:
+                    raise await self._refusal(answer)
+                return await answer.read_all()
 
     async def healthy(self) -> bool:
         """Whether the server says it is well; False where it cannot be reached."""
@@ -197,19 +201,17 @@ class VllmBackend:
 
     async def close(self) -> None:
         """Release connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._client.close()
 
     async def _bytes(self, request: GenerateRequest, book: Booking, reply: Reply) -> AsyncGenerator[bytes, None]:
         """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
         started_s = time.perf_counter()
         ending = _Ending("cancelled", "the caller gave up")
-        at = asyncio.get_running_loop().time() + self._limit_s(request)
-        response: aiohttp.ClientResponse | None = None
+        until = self._latest(request.timeout_s)
+        answer: Connection | None = None
         try:
-            response = await self._post(await self._prepared(request, at), at)
-            while chunk := await self._read(response, at):
+            answer = await self._post(await self._prepared(request, until), until)
+            while chunk := await self._read(answer):
                 reply.feed(chunk)
                 yield chunk
             if not reply.done:
@@ -224,27 +226,26 @@ class VllmBackend:
             raise
         finally:
             try:
-                if response is not None:
-                    await self._leave(response, reply, ending)
+                if answer is not None:
+                    await self._leave(answer, reply, ending)
             finally:
                 if ending.sent:
                     latency_s = time.perf_counter() - started_s
                     book.book(reply.attempt(ending.booked, latency_s=latency_s, error=ending.error, refused=ending.refused))
 
-    async def _leave(self, response: aiohttp.ClientResponse, reply: Reply, ending: _Ending) -> None:
+    async def _leave(self, answer: Connection, reply: Reply, ending: _Ending) -> None:
         """Give the connection back, or close it, which makes the engine stop; what was generated by then is counted."""
-        if ending.booked == "ok":
-            response.release()
-            return
         try:
+            if ending.booked == "ok":
+                return
             if ending.running:
-                await self._settle(response, reply)
-            with suppress(aiohttp.ClientError, OSError):
-                reply.feed(response.content.read_nowait())
+                await self._settle(answer, reply)
+            with suppress(OSError):
+                reply.feed(answer.read_nowait())
         finally:
-            response.close()
+            self._client.release(answer)
 
-    async def _settle(self, response: aiohttp.ClientResponse, reply: Reply) -> None:
+    async def _settle(self, answer: Connection, reply: Reply) -> None:
         """Have the engine abort the call and read on to its last count.
 
         A connection that is just closed leaves tokens that the engine counted and nobody saw. Engines that do not
@@ -252,14 +253,16 @@ class VllmBackend:
         """
         if not self._takes_aborts or reply.call_id is None:
             return
-        with suppress(aiohttp.ClientError, OSError):
-            async with asyncio.timeout(SETTLE_S):
-                async with self._client().post(self.url + ABORT_PATH, json={"request_ids": reply.engine_ids}) as answer:
-                    self._takes_aborts = answer.status == 200
-                while self._takes_aborts and (chunk := await response.content.readany()):
-                    reply.feed(chunk)
+        until = asyncio.get_running_loop().time() + SETTLE_S
+        body = msgspec.json.encode({"request_ids": reply.engine_ids})
+        with suppress(OSError):
+            async with self._client.exchange("POST", ABORT_PATH, body=body, headers=JSON_HEADERS, until=until) as abort:
+                self._takes_aborts = abort.status == 200
+            answer.extend(until)
+            while self._takes_aborts and (chunk := await answer.read()):
+                reply.feed(chunk)
 
-    async def _prepared(self, request: GenerateRequest, at: float) -> Post:
+    async def _prepared(self, request: GenerateRequest, until: float) -> Post:
         """What to post for a request; one that goes on with a reply is rendered first.
 
         Raises:
@@ -271,7 +274,7 @@ class VllmBackend:
         if not request.prefill:
             return chat(request, model)
         with self._errors():
-            async with asyncio.timeout_at(at):
+            async with asyncio.timeout_at(until):
                 prompt = await self._templates.prompt(request, model)
         return continuation(request, model, prompt)
 
@@ -281,12 +284,11 @@ class VllmBackend:
         Raises:
             NotSentError: it does not answer, or not with a JSON object.
         """
-        headers = {**self._more_headers(), "Content-Type": "application/json"}
+        body = msgspec.json.encode(fields)
         try:
             with self._errors():
-                async with asyncio.timeout(self._total_timeout_s):
-                    async with self._client().post(self.url + path, data=msgspec.json.encode(fields), headers=headers) as answer:
-                        told = msgspec.json.decode(await answer.read(), type=dict[str, Any])
+                async with self._client.exchange("POST", path, body=body, headers=self._json_headers(), until=self._latest()) as answer:
+                    told = msgspec.json.decode(await answer.read_all(), type=dict[str, Any])
         except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._cannot_render(path, error) from error
         if "error" in told or "detail" in told:
@@ -307,63 +309,58 @@ class VllmBackend:
         if request.thinking_tokens is not None and error.status == BAD_REQUEST and THINKING_FIELD in str(error):
             self._budgets_thinking = False
 
-    def _limit_s(self, request: GenerateRequest) -> float:
-        return self._total_timeout_s if request.timeout_s is None else min(self._total_timeout_s, request.timeout_s)
+    def _latest(self, timeout_s: float | None = None) -> float:
+        """The time of the loop by which a call that begins now has to be over."""
+        limit_s = self._total_timeout_s if timeout_s is None else min(self._total_timeout_s, timeout_s)
+        return asyncio.get_running_loop().time() + limit_s
 
-    async def _post(self, post: Post, at: float) -> aiohttp.ClientResponse:
-        """The response whose body is an event stream, its headers read by the loop time `at`."""
+    def _json_headers(self) -> Mapping[str, str]:
+        return {**self._more_headers(), **JSON_HEADERS}
+
+    async def _post(self, post: Post, until: float) -> Connection:
+        """The answer whose body is an event stream, its head read."""
         try:
-            response = await self._open(post, at)
+            answer = await self._open(post, until)
         except NotSentError:
-            response = await self._open(post, at)
-        if response.status != 200:
-            raise await self._refusal(response, at)
-        if response.content_type != EVENT_STREAM:
-            response.close()
-            what = f"answered with {response.content_type} instead of an event stream"
-            raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
-        return response
+            answer = await self._open(post, until)
+        try:
+            if answer.status != 200:
+                raise await self._refusal(answer)
+            if answer.content_type != EVENT_STREAM:
+                what = f"answered with {answer.content_type} instead of an event stream"
+                raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
+        except BaseException:
+            self._client.release(answer)
+            raise
+        return answer
 
-    async def _open(self, post: Post, at: float) -> aiohttp.ClientResponse:
-        headers = {**self._more_headers(), "Content-Type": "application/json", "Accept": EVENT_STREAM}
+    async def _open(self, post: Post, until: float) -> Connection:
+        headers = {**self._more_headers(), **STREAM_HEADERS}
         with self._errors():
-            async with asyncio.timeout_at(at):
-                return await self._client().post(self.url + post.path, data=post.body, headers=headers, allow_redirects=False)
+            return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until)
 
-    async def _read(self, response: aiohttp.ClientResponse, at: float) -> bytes:
+    async def _read(self, answer: Connection) -> bytes:
         """The next bytes; none at the end."""
         with self._errors():
-            async with asyncio.timeout_at(at):
-                return await response.content.readany()
+            return await answer.read()
 
-    async def _refusal(self, response: aiohttp.ClientResponse, at: float) -> UpstreamError:
-        """The error a response that is not 200 stands for."""
+    async def _refusal(self, answer: Connection) -> UpstreamError:
+        """The error an answer that is not 200 stands for."""
         try:
-            with self._errors():
-                async with asyncio.timeout_at(at):
-                    body = await response.content.read(MAX_ERROR_BYTES)
-        except UpstreamError:
+            body = await answer.read_up_to(MAX_ERROR_BYTES)
+        except OSError:
             body = b""
-        response.close()
-        return refusal(self.name, response.status, body, response.headers)
+        return refusal(self.name, answer.status, body, answer.headers)
 
     async def _get(self, path: str) -> bytes:
         with self._errors():
-            async with asyncio.timeout(self._total_timeout_s):
-                async with self._client().get(self.url + path, allow_redirects=False) as response:
-                    if response.status != 200:
-                        raise UpstreamError(f"{self.name} answered {response.status} to {path}", backend=self.name, status=response.status)
-                    return await response.read()
+            async with self._client.exchange("GET", path, until=self._latest()) as answer:
+                if answer.status != 200:
+                    raise UpstreamError(f"{self.name} answered {answer.status} to {path}", backend=self.name, status=answer.status)
+                return await answer.read_all()
 
     def _errors(self) -> TransportErrors:
         return TransportErrors(self.name, self.url)
-
-    def _client(self) -> aiohttp.ClientSession:
-        """The session, made where a loop runs."""
-        if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
-        return self._session
 
 
 class _Kept:

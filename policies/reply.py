@@ -14,7 +14,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Completion, GenerateRequest
-from rheostat.policies.chunks import Choice, Chunk, Function, TokenLogprob, ToolCall, Usage, decode_chunk
+from rheostat.policies.chunks import Choice, Chunk, Function, Logprobs, TokenLogprob, ToolCall, Usage, decode_chunk
 from rheostat.policies.sse import Event, SseParser
 
 DONE = b"[DONE]"
@@ -52,10 +52,15 @@ class Sample:
         self.finish_reason = choice.finish_reason or self.finish_reason
         for piece in delta.tool_calls or []:
             self._add_tool_call(piece)
-        self.token_logprobs += (choice.logprobs and choice.logprobs.content) or ()
-        for logprob in _logprobs(choice):
-            self.logprob_sum += logprob
-            self.logprobs += 1
+        if choice.logprobs is not None:
+            self._add_logprobs(choice.logprobs)
+
+    def _add_logprobs(self, given: Logprobs) -> None:
+        tokens = given.content or []
+        plain = [each for each in given.token_logprobs or [] if each is not None]
+        self.token_logprobs += tokens
+        self.logprob_sum += sum(token.logprob for token in tokens) + sum(plain)
+        self.logprobs += len(tokens) + len(plain)
 
     def count(self, usage: Usage) -> None:
         """Take in the server's count for this sample."""
@@ -221,13 +226,6 @@ class Reply:
 
     def _failed(self, what: str, *, status: int | None = None) -> UpstreamError:
         return UpstreamError(f"{self._backend} {what}", backend=self._backend, status=status, retryable=status is None)
-
-
-def _logprobs(choice: Choice) -> list[float]:
-    given = choice.logprobs
-    if given is None:
-        return []
-    return [token.logprob for token in given.content or []] + [each for each in given.token_logprobs or [] if each is not None]
 
 
 def _refused(error: Any) -> int | None:

@@ -13,6 +13,7 @@ from rheostat.data.errors import UpstreamError
 
 MAX_LINE_BYTES = 10 * 1024 * 1024
 
+_DATA, _END = b"data: ", b"\n\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -45,7 +46,14 @@ class SseParser:
         Raises:
             UpstreamError: a line, or the data of one event, is longer than the limit.
         """
+        if self._is_fresh and _is_plain(chunk, self._max_line_bytes):
+            return [Event(data) for data in chunk[len(_DATA) : -len(_END)].split(_END + _DATA)]
         return [event for line in self._lines(chunk) if (event := self._line(line)) is not None]
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether the last event ended with the last chunk."""
+        return not (self._partial_bytes or self._data or self._after_cr) and self._name == "message"
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes. Only the chunk is searched, so a long line costs no more than its length."""
@@ -90,3 +98,10 @@ class SseParser:
     def _check(self, n_bytes: int) -> None:
         if n_bytes > self._max_line_bytes:
             raise UpstreamError(f"{self._source} sent a line of more than {self._max_line_bytes} bytes", backend=self._source)
+
+
+def _is_plain(chunk: bytes, max_bytes: int) -> bool:
+    """Whether a chunk is whole events of one data line each, as engines send them, and nothing else."""
+    if len(chunk) > max_bytes or b"\r" in chunk or not (chunk.startswith(_DATA) and chunk.endswith(_END)):
+        return False
+    return chunk.count(b"\n") == 2 * (1 + chunk.count(_END + _DATA))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-import aiohttp
 import msgspec
 
 from rheostat.data.errors import UpstreamError
+from rheostat.policies.http_client import UnreachableError
 
 # Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
 KEEPALIVE_S = 2.0
@@ -21,7 +21,7 @@ class NotSentError(UpstreamError):
 
 
 class TransportErrors:
-    """Turns what aiohttp and the clock raise into UpstreamError, saying what to look at."""
+    """Turns what the HTTP client raises into UpstreamError, saying what to look at."""
 
     def __init__(self, name: str, url: str) -> None:
         self._name = name
@@ -31,25 +31,25 @@ class TransportErrors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)):
+        if isinstance(error, UnreachableError):
             raise NotSentError(
                 f"{self._name} cannot be reached at {self._url}: is it running?", backend=self._name, retryable=True
             ) from error
         if isinstance(error, TimeoutError):
             raise UpstreamError(f"{self._name} did not answer in time", backend=self._name, retryable=True) from error
-        if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(error, UpstreamError):
+        if isinstance(error, OSError) and not isinstance(error, UpstreamError):
             broke = f"{self._name} broke the connection: {error or type(error).__name__}"
             raise UpstreamError(broke, backend=self._name, retryable=True) from error
 
 
 def refusal(name: str, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
-    """The error that a response other than 200 stands for."""
+    """The error that a response other than 200 stands for; names of headers are in lower case."""
     return UpstreamError(
         f"{name} answered {status}: {_reason(body) or 'no reason given'}",
         backend=name,
         status=status,
         retryable=status in RETRYABLE,
-        retry_after_s=_seconds(headers.get("Retry-After")),
+        retry_after_s=_seconds(headers.get("retry-after")),
     )
 
 

@@ -5,17 +5,18 @@ Reading costs prompt tokens and generates none; every call that was sent is book
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-import aiohttp
 import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking
+from rheostat.policies.http_client import HttpClient
 from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentError, TransportErrors, refusal
 
 
@@ -80,10 +81,15 @@ class PoolingClient:
         self.name = name
         self.url = url.rstrip("/").removesuffix("/v1")
         self.model = model
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = aiohttp.ClientTimeout(total=total_timeout_s, sock_connect=connect_timeout_s)
-        self._max_connections = max_connections
-        self._session: aiohttp.ClientSession | None = None
+        self._total_timeout_s = total_timeout_s
+        self._client = HttpClient(
+            self.url,
+            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+            connect_timeout_s=connect_timeout_s,
+            idle_timeout_s=total_timeout_s,
+            keepalive_s=KEEPALIVE_S,
+            max_exchanges=max_connections,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,9 +116,7 @@ class PoolingClient:
 
     async def close(self) -> None:
         """Release connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._client.close()
 
     async def _ask(self, path: str, body: dict[str, Any], kind: type[AnyReply], book: Booking) -> AnyReply:
         started_s = time.perf_counter()
@@ -129,11 +133,12 @@ class PoolingClient:
                 book.book(ending.attempt(self.model, time.perf_counter() - started_s))
 
     async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        until = asyncio.get_running_loop().time() + self._total_timeout_s
         with TransportErrors(self.name, self.url):
-            async with self._client().post(self.url + path, json=body, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise refusal(self.name, response.status, await response.content.read(MAX_ERROR_BYTES), response.headers)
-                return await response.read()
+            async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until) as answer:
+                if answer.status != 200:
+                    raise refusal(self.name, answer.status, await answer.read_up_to(MAX_ERROR_BYTES), answer.headers)
+                return await answer.read_all()
 
     def _decoded(self, content: bytes, path: str, kind: type[AnyReply]) -> AnyReply:
         try:
@@ -143,13 +148,6 @@ class PoolingClient:
         if not reply.data:
             raise UpstreamError(f"{self.name} answered {path} without a result", backend=self.name)
         return reply
-
-    def _client(self) -> aiohttp.ClientSession:
-        """The session, made where a loop runs."""
-        if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE_S)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
-        return self._session
 
 
 class _Ending(NamedTuple):

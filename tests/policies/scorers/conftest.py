@@ -14,11 +14,12 @@ from rheostat.policies.scorers.pooling import PoolingClient
 
 
 class RewardServer:
-    """Gives what `reply` says for a path and a body; keeps the bodies."""
+    """Gives what `reply` says for a path and a body; keeps the bodies and headers."""
 
     def __init__(self, reply: Callable[[str, dict[str, Any]], Any]) -> None:
         self.reply = reply
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
         app = web.Application()
         for path in ("/pooling", "/classify", "/score"):
             app.router.add_post(path, self._answer)
@@ -26,6 +27,7 @@ class RewardServer:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.bodies.append(await request.json())
+        self.headers.append(request.headers)
         given = self.reply(request.path, self.bodies[-1])
         if isinstance(given, int):
             return web.json_response({"error": {"message": "too long"}}, status=given)

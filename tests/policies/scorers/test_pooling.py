@@ -65,9 +65,10 @@ async def test_a_cancelled_call_is_booked_as_cancelled(serve, booked) -> None:
     assert [(attempt.status, attempt.estimated) for attempt in booked.attempts] == [("cancelled", True)]
 
 
-async def test_a_key_is_sent_as_a_bearer_token(serve) -> None:
-    client = PoolingClient("reward", "http://127.0.0.1:1/v1", model="m", api_key="k")
+async def test_a_key_is_sent_as_a_bearer_token(serve, booked) -> None:
+    server, _ = await serve(lambda *_: [{"score": 0.5}])
+    client = PoolingClient("reward", f"{server.server.make_url('/v1')}", model="m", api_key="k")
+    await client.relevance("a", "b", booked)
 
-    assert client.url == "http://127.0.0.1:1"
-    assert client._client().headers["Authorization"] == "Bearer k"
+    assert server.headers[-1]["Authorization"] == "Bearer k"
     await client.close()
