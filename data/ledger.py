@@ -37,7 +37,15 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         return self.completion + self.verifier + self.wasted
 
     def __add__(self, other: Ledger) -> Ledger:
-        return Ledger(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+        return Ledger(
+            calls=self.calls + other.calls,
+            prompt=self.prompt + other.prompt,
+            cached_prompt=self.cached_prompt + other.cached_prompt,
+            completion=self.completion + other.completion,
+            reasoning=self.reasoning + other.reasoning,
+            verifier=self.verifier + other.verifier,
+            wasted=self.wasted + other.wasted,
+        )
 
     def cost_usd(self, price: Price) -> float:
         """Cost in USD at the price of the one model that spent these tokens."""

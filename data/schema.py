@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -52,17 +53,22 @@ class Action(msgspec.Struct, frozen=True, order=True):
         Raises:
             ActionError: the text is not of the form above.
         """
-        match = _SPELLING.fullmatch(spelling.strip())
-        if match is None:
-            raise ActionError(
-                f"{spelling!r} is no action: write model/strategy(name=value,...)@max_tokens, as in 'pocket/self_consistency(k=8)@2048'"
-            )
-        shape = tuple(sorted(_argument(part, spelling) for part in _split_arguments(match["shape"] or "")))
-        return cls(match["model"], match["strategy"], int(match["cap"]), shape)
+        return _parsed(spelling)
 
 
 # No parentheses in a model's name: actions may hold others, as in cascade(stages=cot>large/best_of_n(n=4)).
 _SPELLING = re.compile(r"(?P<model>[^\s()]+)/(?P<strategy>[a-z][a-z0-9_]*)(?:\((?P<shape>.*)\))?@(?P<cap>[1-9][0-9]{0,8})")
+
+
+@lru_cache(maxsize=4096)  # a request's action is read more than once, and most requests have one of a few
+def _parsed(spelling: str) -> Action:
+    match = _SPELLING.fullmatch(spelling.strip())
+    if match is None:
+        raise ActionError(
+            f"{spelling!r} is no action: write model/strategy(name=value,...)@max_tokens, as in 'pocket/self_consistency(k=8)@2048'"
+        )
+    shape = tuple(sorted(_argument(part, spelling) for part in _split_arguments(match["shape"] or "")))
+    return Action(match["model"], match["strategy"], int(match["cap"]), shape)
 
 
 def _split_arguments(text: str) -> list[str]:

@@ -189,8 +189,8 @@ def chat_of(
 
 def passed_on(fields: msgspec.Struct) -> dict[str, Any]:
     """The fields that go to the engine as they came; null is the same as not given."""
-    given = ((name, getattr(fields, name)) for name in _optional(type(fields)))
-    return {name: value for name, value in given if value is not UNSET and value is not None}
+    names = _optional(type(fields))
+    return {name: value for name in names if (value := getattr(fields, name)) is not UNSET and value is not None}
 
 
 @cache
