@@ -29,12 +29,13 @@ from rheostat.serving.edge import CLIENT_CLOSED
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
-from rheostat.serving.http import AsgiSink, ClientGone, EventStream, error_response, json_response, read_body, while_connected
+from rheostat.serving.http import AsgiSink, EventStream, error_response, json_response, read_body
 from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
 from rheostat.serving.passthrough import Call, Forwarder, parse_detokenize, parse_embeddings, parse_tokenize
 from rheostat.serving.plain import PlainRequests
+from rheostat.serving.presence import ClientGone, presence_of
 from rheostat.serving.rate_headers import rate_headers
 from rheostat.serving.recorder import Recorder
 from rheostat.serving.response_stream import ResponseStream
@@ -232,7 +233,7 @@ class Routes:
         if chat.stream:
             return EventStream(lambda sink: self._stream(admitted, sink, translated(sink)))
         with entered(principal.allowance):
-            completion = await while_connected(request.receive, executor.complete(admitted))
+            completion = await presence_of(request.scope).during(executor.complete(admitted))
         headers = {DECISION_HEADER: completion.rheostat.decision_id, **rate_headers(principal.allowance)}
         return json_response(whole(completion), headers=headers)
 
@@ -249,7 +250,7 @@ class Routes:
         principal = self._principal(request)
         call = parse(await self._body(request), limits=self._services.limits)
         with entered(principal.allowance):
-            body = await while_connected(request.receive, self._services.forwarder.forward(call, principal))
+            body = await presence_of(request.scope).during(self._services.forwarder.forward(call, principal))
         return Response(body, media_type="application/json", headers=rate_headers(principal.allowance))
 
     async def _read(self, request: Request, parse: Callable[..., T]) -> tuple[Principal, T]:

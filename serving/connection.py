@@ -6,12 +6,14 @@ A request that is being served is bounded elsewhere; this is about clients that 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rheostat.serving.errors import wire_error
+from rheostat.serving.presence import PRESENCE, Presence
 
 HEAD, STALL, CROWD, LARGE = "head_timeout", "stalled_reader", "crowded", "large_head"
 # More than any client sends, and what one read brings comes on top: a parser keeps a head until it is complete.
@@ -69,6 +71,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._present: deque[Presence] = deque()  # of requests without an answer yet, the one being served first
         self.bounds.opened()
         self._wait_for_head()
 
@@ -78,6 +81,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.resume_writing()
         self.bounds.closed()
         super().connection_lost(exc)
+        for presence in self._present:
+            presence.leave()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came, unless it goes on with a head that is too large already."""
@@ -91,16 +96,21 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What comes now is the next head."""
         self._in_head = True
+        self._newest.has_sent_all = True
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """A request is there."""
         self._in_head, self._head_bytes = False, 0
         self._has_head()
+        self._newest = Presence()
+        self._present.append(self._newest)
+        self.scope["state"][PRESENCE] = self._newest
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it came already."""
+        self._present.popleft()
         super().on_response_complete()
         if not self.transport.is_closing() and self.cycle.response_complete:
             self._wait_for_head()

@@ -15,6 +15,7 @@ from rheostat.data.errors import RequestError
 from rheostat.serving import context
 from rheostat.serving.admission import Admission
 from rheostat.serving.context import RequestContext
+from rheostat.serving.presence import Presence, presence_of
 from rheostat.serving.request_log import Log
 from rheostat.serving.tracing import trace_of
 
@@ -46,7 +47,7 @@ class Edge:
             return
         request = RequestContext(trace_of(scope["headers"]), time.monotonic())
         context.enter(request)
-        passage = _Passage(receive, send, self._admission, request.arrived_s + self._body_timeout_s)
+        passage = _Passage(receive, send, self._admission, presence_of(scope), request.arrived_s + self._body_timeout_s)
         try:
             await self._app(scope, passage.receive, passage.send)
         finally:
@@ -57,11 +58,12 @@ class Edge:
 class _Passage:
     """One request's messages, in and out."""
 
-    def __init__(self, receive: Receive, send: Send, admission: Admission, body_by_s: float) -> None:
+    def __init__(self, receive: Receive, send: Send, admission: Admission, client: Presence, body_by_s: float) -> None:
         self.status = CLIENT_CLOSED
         self._receive = receive
         self._send = send
         self._admission = admission
+        self._client = client
         self._body_by_s = body_by_s
         self._is_in = False
         self._has_place = False
@@ -94,6 +96,8 @@ class _Passage:
             self._admission.leave()
 
     async def _body_part(self) -> Message:
+        if self._client.has_sent_all:
+            return await self._receive()
         guard = asyncio.timeout(max(0.0, self._body_by_s - time.monotonic()))
         try:
             async with guard:

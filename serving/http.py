@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rheostat.data.errors import RequestError, RheostatError
 from rheostat.serving.answer import event
 from rheostat.serving.errors import WireError, of_error
+from rheostat.serving.presence import ClientGone, presence_of
 
-T = TypeVar("T")
+NO_HEADERS: Mapping[str, str] = {}
 DRAINED_BYTES = 64 * 1024 * 1024
 DRAIN_S = 5.0
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
-
-
-class ClientGone(Exception):  # noqa: N818 - not an error of the request: nobody is left to be told
-    """The client went away before its answer was complete."""
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
@@ -38,16 +35,16 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             f"content-encoding {encoding[:40]!r} is not served: send the body as it is", param="content-encoding", status=415
         )
     chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                await _drain(request, size)
-                raise RequestError(f"the body is larger than {max_bytes} bytes", param="body", status=413, code="body_too_large")
-            chunks.append(chunk)
-    except ClientDisconnect as error:
-        raise ClientGone from error
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        size, more = size + len(chunks[-1]), message.get("more_body", False)
+        if size > max_bytes:
+            await _drain(request, size)
+            raise RequestError(f"the body is larger than {max_bytes} bytes", param="body", status=413, code="body_too_large")
     return b"".join(chunks)
 
 
@@ -64,39 +61,29 @@ async def _drain(request: Request, size: int) -> None:
         return
 
 
-async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled and awaited as soon as the client leaves.
+class JsonBytes(Response):
+    """A JSON answer that is encoded already, with headers that are in lower case already."""
 
-    Raises:
-        ClientGone: the client left first.
-    """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
-    finally:
-        watcher.cancel()
-        task.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+    def __init__(self, body: bytes, status_code: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        self.status_code = status_code
+        self.body = body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+        ]
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Response:
     """A value as a JSON answer."""
-    return Response(msgspec.json.encode(value), status, dict(headers or {}), "application/json")
+    return JsonBytes(msgspec.json.encode(value), status, headers)
 
 
 def error_response(error: WireError) -> Response:
     """An error as a JSON answer; the connection is closed where the body may not have been read to its end."""
     headers = {**error.headers, **({"connection": "close"} if error.status in (408, 413) else {})}
-    return Response(error.body, error.status, headers, "application/json")
+    return JsonBytes(error.body, error.status, headers)
 
 
 class AsgiSink:
@@ -126,7 +113,7 @@ class EventStream(Response):
     Before the first byte an error is an ordinary error answer; after it, an error event and never the end mark.
     """
 
-    def __init__(self, produce: Callable[[AsgiSink], Awaitable[None]]) -> None:
+    def __init__(self, produce: Callable[[AsgiSink], Coroutine[Any, Any, None]]) -> None:
         super().__init__()
         self._produce = produce
 
@@ -134,7 +121,7 @@ class EventStream(Response):
         """Run `produce` until it is done or the client is gone."""
         sink = AsgiSink(send)
         try:
-            await while_connected(receive, self._produce(sink))
+            await presence_of(scope).during(self._produce(sink))
         except ClientGone:
             return
         except RheostatError as error:

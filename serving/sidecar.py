@@ -28,6 +28,7 @@ from rheostat.serving.congestion import Congestion
 from rheostat.serving.connection import Bounds
 from rheostat.serving.controllers import Controllers, build_source
 from rheostat.serving.decider import Decider
+from rheostat.serving.dispatch import Dispatch
 from rheostat.serving.edge import Edge
 from rheostat.serving.executor import Executor
 from rheostat.serving.fallback import runnable_fallback
@@ -78,7 +79,7 @@ class Sidecar:
             places=server.max_in_flight, max_queued=server.max_queued, max_wait_s=server.max_wait_s, metrics=self._metrics
         )
         app = build_app(self.services, lifespan=self.lifespan)
-        return Edge(app, admission=admission, log=self._log, body_timeout_s=server.body_timeout_s)
+        return Edge(Dispatch(app), admission=admission, log=self._log, body_timeout_s=server.body_timeout_s)
 
     def with_admin(self, port: int) -> Listeners:
         """The application, and the admin's behind that port."""
