@@ -170,7 +170,8 @@ class Predictor:
 
     def logits(self, features: FeatureRow) -> Array:
         """(n, a) logits before calibration."""
-        return np.asarray(sum(w * learner.logits(features) for w, learner in zip(self.weights, self.learners, strict=True)))
+        first, *others = (w * learner.logits(features) for w, learner in zip(self.weights, self.learners, strict=True))
+        return np.asarray(sum(others, start=first))
 
     def p_correct(self, features: FeatureRow) -> Array:
         """(n, a) calibrated P(correct)."""
