@@ -7,7 +7,8 @@ and a cache of multiplier paths.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, Decision, Guarantee, new_id
 from rheostat.router import rules
 from rheostat.router.ask import Ask
-from rheostat.router.base import Encoder, FeatureRow
+from rheostat.router.base import Array, Encoder, FeatureRow
 from rheostat.router.budgets import NO_BUDGETS, Budgets
 from rheostat.router.bundle import Bundle
 from rheostat.router.explorer import Drawn, Explorer
@@ -31,6 +32,8 @@ from rheostat.router.promises import PromisedPath
 from rheostat.router.ruling import FORCED, SEQUENTIAL, Ruling, SingleAction
 from rheostat.router.several import SeveralActions
 from rheostat.router.situation import Situation
+
+_MAX_SETS = 64  # of models that are up, of which a fleet sees few
 
 
 class Controller:
@@ -70,6 +73,7 @@ class Controller:
         plan = bundle.plan if sequential else None
         self._several = SeveralActions(plan, self._paths, self._caps) if plan is not None and plan.fits(self._prices) else None
         self._explorer = Explorer(epsilon, seed)
+        self._allowed = lru_cache(_MAX_SETS)(self._allowed_of)
 
     def decide(self, ask: Ask) -> Decision:
         """Pick an action for a request.
@@ -80,11 +84,14 @@ class Controller:
         Raises:
             InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
         """
-        situation = self._look(ask)
-        ruling = self._choose(situation) if ask.forced is None else Ruling(self._index(ask.forced), feasible=True, rule=FORCED)
-        if situation.constraints.strict and not ruling.feasible:
-            raise InfeasibleError(self._why_not(situation, ruling))
-        return self._record(ask, situation, self._explorer.draw(situation, ruling))
+        return self._decided(ask, self._look(ask), self._choose)
+
+    def decide_unread(self, ask: Ask) -> Decision:
+        """`decide` where the text's embedding is not there in time: by the text's own statistics and a typical meaning.
+
+        The meaning is that of the training query that is nearest to all others, and the decision is one action.
+        """
+        return self._decided(ask, self._look(ask, embedding=self._typical), self._single.rule)
 
     def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
         """What the bundle knows beyond the decision itself, for carrying it out; None where that is nothing.
@@ -140,18 +147,23 @@ class Controller:
         allowed = np.array([model in models for model in self._models])
         return self._paths.promised(allowed, confidence) if allowed.any() else None
 
+    def _decided(self, ask: Ask, situation: Situation, choose: Callable[[Situation], Ruling]) -> Decision:
+        ruling = choose(situation) if ask.forced is None else Ruling(self._index(ask.forced), feasible=True, rule=FORCED)
+        if situation.constraints.strict and not ruling.feasible:
+            raise InfeasibleError(self._why_not(situation, ruling))
+        return self._record(ask, situation, self._explorer.draw(situation, ruling))
+
     def _look(self, ask: Ask, *, embedding: FeatureRow | None = None) -> Situation:
         constraints, text = ask.constraints, ask.query.text
         embedding = self._encoder.encode([text]) if embedding is None else embedding
         features = feature_rows(embedding, [text])[0]
         prediction = self.bundle.predictor.predict(features, self._prices, len(text))
-        allowed = np.array([ask.is_up(model) for model in self._models])
+        allowed = self._allowed(ask.models)
         if not allowed.any() and ask.forced is None:
             raise InfeasibleError(
                 f"none of the bundle's models is up ({', '.join(sorted(set(self._models)))}): start one, or fit for {ask.models}"
             )
         latency_p95 = self.bundle.predictor.costs.latency_p95
-        scarcity = np.array([ask.scarcity.get(model, 1.0) for model in self._models])
         return Situation(
             embedding=embedding[0],
             features=features,
@@ -160,10 +172,24 @@ class Controller:
             allowed=allowed,
             admissible=rules.admissible(prediction, self._caps, latency_p95, constraints, allowed=allowed),
             target=self._default_target if constraints.target_accuracy is None else constraints.target_accuracy,
-            weighed=prediction.cost_usd * scarcity,
+            weighed=prediction.cost_usd * self._scarcity(ask) if ask.scarcity else prediction.cost_usd,
             seconds_p95=prediction.latency_s * latency_p95,
             paced=self._budgets.multiplier(ask.tier, self._paths.of(allowed)) if self._is_paced(ask) and allowed.any() else None,
         )
+
+    def _allowed_of(self, models: frozenset[str] | None) -> rules.Mask:
+        """(a,) which actions' models are up; all where None says so."""
+        return np.array([models is None or model in models for model in self._models])
+
+    def _scarcity(self, ask: Ask) -> Array:
+        """(a,) how many times dearer than its price an action counts."""
+        return np.array([ask.scarcity.get(model, 1.0) for model in self._models])
+
+    @cached_property
+    def _typical(self) -> FeatureRow:
+        """(1, d) the training embedding that is nearest to all others."""
+        support = self.bundle.guard.support
+        return np.asarray(support[int((support @ support.sum(axis=0)).argmax())][None])
 
     def _is_paced(self, ask: Ask) -> bool:
         own = ask.query.constraints

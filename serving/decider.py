@@ -5,9 +5,8 @@ Knows no HTTP and no backend. A decision in flight keeps the controller it began
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -15,6 +14,7 @@ from rheostat.data.errors import InfeasibleError, RequestError
 from rheostat.data.schema import Decision
 from rheostat.router.ask import Ask, Decides
 from rheostat.router.guidance import Guidance
+from rheostat.serving.encoder_worker import DecidesUnread, EncoderWorker
 from rheostat.serving.metrics import Metrics
 
 NO_BUNDLE = "none"
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """A controller and what it is made of.
 
-    `in_thread` is for encoders that take milliseconds: they would hold up every other request on the loop.
+    `in_thread` is for encoders that take milliseconds: they would hold up every other request on the loop. Their
+    controllers are `DecidesUnread`.
     """
 
     controller: Decides
@@ -33,9 +34,16 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decider:
-    """Decides with the current controller, and with the fallback when that one fails."""
+    """Decides with the current controller, and with the fallback when that one fails.
 
-    def __init__(self, fallback: Decides, *, metrics: Metrics) -> None:
+    Args:
+        fallback: decides where there is no bundle, or its predictor fails.
+        metrics: counts what fell back.
+        encoder_deadline_s: for which a request waits for an encoder in a thread.
+    """
+
+    def __init__(self, fallback: Decides, *, metrics: Metrics, encoder_deadline_s: float = 0.015) -> None:
+        self._worker = EncoderWorker(deadline_s=encoder_deadline_s, on_late=metrics.encoder_late.inc)
         self._fallback = Serving(controller=fallback, version=NO_BUNDLE)
         self._metrics = metrics
         self._current = self._fallback
@@ -66,18 +74,18 @@ class Decider:
         """
         serving = self._current
         try:
-            return await _decide(serving, ask)
+            return await self._decide(serving, ask)
         except RequestError:
             raise
         except InfeasibleError:
             # A promise that was asked for cannot be made; without one, any model that is up will do.
             if ask.query.constraints.strict or ask.defaults.strict:
                 raise
-            return msgspec.structs.replace(await _decide(self._fallback, ask), degraded="no_model")
+            return msgspec.structs.replace(self._fallback.controller.decide(ask), degraded="no_model")
         except Exception:  # a model file can fail in any way, and a request must not fail with it
             log.exception("the predictor of bundle %s failed: falling back", serving.version)
             self._metrics.predictor_failures.inc()
-        decision = await _decide(self._fallback, ask)
+        decision = self._fallback.controller.decide(ask)
         return msgspec.structs.replace(decision, degraded="predictor_failed")
 
     def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
@@ -104,7 +112,7 @@ class Decider:
             self._metrics.predictor_failures.inc()
         return self._fallback.controller.explain(ask)
 
-
-async def _decide(serving: Serving, ask: Ask) -> Decision:
-    decide = serving.controller.decide
-    return await asyncio.to_thread(decide, ask) if serving.in_thread else decide(ask)
+    async def _decide(self, serving: Serving, ask: Ask) -> Decision:
+        if not serving.in_thread:
+            return serving.controller.decide(ask)
+        return await self._worker.decide(cast(DecidesUnread, serving.controller), ask)

@@ -33,12 +33,14 @@ class Metrics:
         self.decisions = Counter("rheostat_decisions", "Decisions by action and tier.", ["action", "tier"], registry=self.registry)
         self.degraded = Counter("rheostat_degraded", "Decisions that fell back, by reason.", ["reason"], registry=self.registry)
         self.outcomes = Counter("rheostat_outcomes", "Outcomes by status.", ["status"], registry=self.registry)
-        self.tokens = Counter("rheostat_tokens", "Tokens booked, by kind.", ["kind"], registry=self.registry)
+        tokens = Counter("rheostat_tokens", "Tokens booked, by kind.", ["kind"], registry=self.registry)
+        self._tokens = {kind: tokens.labels(kind) for kind in _TOKEN_KINDS}
         self.calls = Counter("rheostat_upstream_calls", "Upstream calls booked.", registry=self.registry)
         self.cost = Counter("rheostat_cost_usd", "Cost booked.", registry=self.registry)
         self.latency = Histogram("rheostat_request_seconds", "Time from decision to outcome.", buckets=_SECONDS, registry=self.registry)
         self.loop_lag = Histogram("rheostat_loop_lag_seconds", "Delay of the event loop.", buckets=_LAGS, registry=self.registry)
         self.predictor_failures = Counter("rheostat_predictor_failures", "Decisions the predictor failed.", registry=self.registry)
+        self.encoder_late = Counter("rheostat_encoder_late", "Decisions made before their text was encoded.", registry=self.registry)
         self.upstream_failures = Counter("rheostat_upstream_failures", "Upstream calls failed.", ["backend"], registry=self.registry)
         self.verifications = Counter("rheostat_verifications", "Checks before delivery.", ["result"], registry=self.registry)
         self.retries = Counter("rheostat_upstream_retries", "Calls tried again on another replica.", ["model"], registry=self.registry)
@@ -72,8 +74,9 @@ class Metrics:
         """Count an outcome and everything booked for it."""
         self.reserved.dec(self._caps.pop(outcome.decision_id, 0))
         self.outcomes.labels(outcome.status).inc()
-        for kind in _TOKEN_KINDS:
-            self.tokens.labels(kind).inc(getattr(outcome.ledger, kind))
+        for kind, counter in self._tokens.items():
+            if n_tokens := getattr(outcome.ledger, kind):
+                counter.inc(n_tokens)
         self.calls.inc(outcome.ledger.calls)
         self.cost.inc(outcome.cost_usd)
         self.latency.observe(outcome.latency_s)

@@ -158,6 +158,8 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds between looks at the bundle folder."""
     sequential: bool = True
     """Whether to run several actions on a query, one after the other, where the bundle's held-out evidence is for it."""
+    encoder_deadline_ms: Positive = 15.0
+    """For which a request waits for a bundle's encoder, where that is not the static one; then it is decided without."""
 
 
 class ExploreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

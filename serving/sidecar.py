@@ -62,7 +62,11 @@ class Sidecar:
         self._log = open_log(config.log.requests, on_drop=self._metrics.log_dropped.inc)
         self._open = AsyncExitStack()
         self._toolbox = open_toolbox(config, environ=environ, stack=self._open)
-        self._decider = Decider(FallbackController(runnable_fallback(config, self._toolbox)), metrics=self._metrics)
+        self._decider = Decider(
+            FallbackController(runnable_fallback(config, self._toolbox)),
+            metrics=self._metrics,
+            encoder_deadline_s=config.router.encoder_deadline_ms / 1000,
+        )
         self._budgets = Budgets(config.mean_costs)
         self._controllers = Controllers(config, toolbox=self._toolbox, budgets=self._budgets)
         self._watcher = self._build_watcher()

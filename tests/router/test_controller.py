@@ -47,6 +47,29 @@ def test_decision_is_complete(controller):
     assert len(decision.prompt_sha256) == 64
 
 
+def test_without_an_embedding_a_query_is_decided_as_the_most_typical_one(controller):
+    for target in (0.4, 0.93):
+        read, unread = controller.decide(ask(target_accuracy=target)), controller.decide_unread(ask(target_accuracy=target))
+        assert (unread.action, unread.p_correct, unread.rule) == (read.action, read.p_correct, read.rule)
+
+
+def test_without_an_embedding_caps_promises_and_forced_actions_stand(controller):
+    assert controller.decide_unread(ask(target_accuracy=0.93, max_tokens_total=300)).action == MIDDLE
+    assert controller.decide_unread(ask(forced=Action.parse(DEAR))).action == DEAR
+    with pytest.raises(InfeasibleError):
+        controller.decide_unread(ask(target_accuracy=0.99, strict=True))
+
+
+def test_no_encoder_is_asked_for_a_decision_without_an_embedding(bundle):
+    class Silent:
+        encoder_id, dimension = "plain:0", DIMENSION
+
+        def encode(self, texts):
+            raise AssertionError("asked")
+
+    assert Controller(bundle, prices={}, encoder=Silent()).decide_unread(ask(target_accuracy=0.4)).action == CHEAP
+
+
 def test_request_overrides_the_tier(controller):
     decision = controller.decide(ask(target_accuracy=0.4, defaults=Constraints(target_accuracy=0.93)))
     assert decision.action == CHEAP

@@ -1,0 +1,62 @@
+"""One thread for decisions whose encoder takes milliseconds, and a bound on how long a request waits for it.
+
+The bound is on the wait and the work together: under load a decision without an embedding is better than a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import msgspec
+
+from rheostat.data.schema import Decision
+from rheostat.router.ask import Ask, Decides
+
+ENCODER_LATE = "encoder_late"
+
+
+class DecidesUnread(Decides, Protocol):
+    """A controller that can also decide before a text is encoded."""
+
+    def decide_unread(self, ask: Ask) -> Decision:
+        """`decide` without the embedding; takes no longer than any other decision."""
+        ...
+
+
+class EncoderWorker:
+    """Decides in a thread of its own, one request after the other: encoders use several cores by themselves.
+
+    Args:
+        deadline_s: for which a request waits.
+        on_late: told of every decision that was made without its embedding.
+    """
+
+    def __init__(self, *, deadline_s: float, on_late: Callable[[], None]) -> None:
+        self._deadline_s = deadline_s
+        self._on_late = on_late
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+
+    async def decide(self, controller: DecidesUnread, ask: Ask) -> Decision:
+        """The decision, without the embedding where that is not there in time; errors as `Decides.decide`.
+
+        A strict request asks for what only the encoder can tell, and waits for it.
+        """
+        encoded = asyncio.get_running_loop().run_in_executor(self._thread, controller.decide, ask)
+        try:
+            await asyncio.wait({encoded}, timeout=None if ask.constraints.strict else self._deadline_s)
+        finally:
+            # One that has not begun is taken out of the queue, so that the queue is never longer than the deadline.
+            is_late = encoded.cancel()
+        if not is_late:
+            return encoded.result()
+        self._on_late()
+        return _unread(controller.decide_unread(ask))
+
+
+def _unread(decision: Decision) -> Decision:
+    """The decision as what it is: nothing is to be learned from what stood in for the embedding, nor promised by it."""
+    guarantee = None if decision.guarantee is None else msgspec.structs.replace(decision.guarantee, holds=False)
+    return msgspec.structs.replace(decision, embedding=None, guarantee=guarantee, degraded=decision.degraded or ENCODER_LATE)
