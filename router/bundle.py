@@ -35,6 +35,7 @@ from rheostat.router.courses import Plan, plan_arrays, plan_from
 from rheostat.router.encoder import StaticEncoder, copy_static, load_encoder
 from rheostat.router.guard import Guard
 from rheostat.router.held_out import HeldOut, held_out_arrays, held_out_from
+from rheostat.router.lexicon import Lexicon, with_lexicon
 from rheostat.router.predictor import Predictor
 from rheostat.router.stopping import StopModel, stop_arrays, stops_from
 
@@ -42,6 +43,7 @@ MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 512 * 1024 * 1024
 CANARY_TOLERANCE = 1e-6
 CHECK_TIMEOUT_S = 60.0
+_LEXICON = "lexicon.table"
 _SUFFIXES = (".json", ".npz", ".txt", ".safetensors")
 
 
@@ -59,6 +61,7 @@ class Bundle:
         training_digest: of the outcome table.
         metrics: of the held-out evaluation.
         encoder_folder: a static encoder to take along, None for any other.
+        lexicon: of the training texts, None where the encoder has no tokens or the texts were too few.
         stops: learned stop rules by action; an action without one stops as the published rule does.
         plan: the sequential policy, None where it was not worth having.
     """
@@ -75,12 +78,13 @@ class Bundle:
     training_digest: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     encoder_folder: Path | None = None
+    lexicon: Lexicon | None = None
     stops: Mapping[str, StopModel] = field(default_factory=dict)
     plan: Plan | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder the bundle was fitted with.
+        """The encoder the bundle was fitted with, its lexicon included.
 
         Raises:
             BundleError: the weights on this machine are others.
@@ -88,7 +92,7 @@ class Bundle:
         encoder: Encoder = StaticEncoder(self.encoder_folder) if self.encoder_folder else load_encoder(self.encoder_name)
         if encoder.encoder_id != self.encoder_id:
             raise BundleError(f"bundle {self.version} was fitted with {self.encoder_id}, here is {encoder.encoder_id}: fit again")
-        return encoder
+        return with_lexicon(encoder, self.lexicon)
 
     def with_version(self, version: str) -> Bundle:
         """The same bundle under another version."""
@@ -117,6 +121,8 @@ class Bundle:
         arrays, texts, layout = predictor_arrays(self.predictor)
         arrays |= held_out_arrays(self.held_out)
         arrays |= {"guard.support": self.guard.support, "canary.rows": self.canary, "canary.p": self.canary_p}
+        if self.lexicon is not None:
+            arrays[_LEXICON] = self.lexicon.table.astype(np.float16)
         stops, stops_layout = stop_arrays(self.stops)
         plan, plan_layout = plan_arrays(self.plan) if self.plan else ({}, None)
         np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays, **stops, **plan)
@@ -224,6 +230,7 @@ def _assemble(folder: Path, header: dict[str, Any], arrays: dict[str, npt.NDArra
         training_digest=str(header["training_digest"]),
         metrics={str(name): float(value) for name, value in header["metrics"].items()},
         encoder_folder=folder / "encoder" if encoder["inside"] else None,
+        lexicon=Lexicon(arrays[_LEXICON].astype(np.float32)) if _LEXICON in arrays else None,
         stops=stops_from(arrays, header["stops"], len(actions)),
         plan=plan_from(arrays, header["plan"], len(actions)) if header["plan"] else None,
     )

@@ -26,18 +26,22 @@ from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import MAX_SUPPORT, Guard, distances
 from rheostat.router.held_out import HeldOut
+from rheostat.router.lexicon import with_lexicon
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Predictor
 from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
 from rheostat.training.evaluate import CONFIDENCE, Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
 from rheostat.training.learned_actions import with_learned_stops
-from rheostat.training.learners import LEARNERS, TrainingSet, action_means, fit_costs
+from rheostat.training.learners import LEARNERS as BASIC
+from rheostat.training.learners import Fit, TrainingSet, action_means, fit_costs
+from rheostat.training.lexicon import lexicon_for
+from rheostat.training.neural import fit_networks
 from rheostat.training.outcomes import Mask, OutcomeTable, Rows
 from rheostat.training.plans import fit_sequence
 from rheostat.training.replay import is_learned
 from rheostat.training.sample_log import SampleLog
-from rheostat.training.split import Split, distinct, folds, fresh_half, split_rows
+from rheostat.training.split import Split, distinct, folds, fresh_half, split_rows, thinned
 from rheostat.training.stack import fit_weights
 
 MIN_QUERIES = 40
@@ -45,6 +49,7 @@ MIN_PART = MIN_QUERIES // 10
 N_FOLDS = 3
 N_CANARY = 8
 GUARD_QUANTILE = 0.999
+MAX_OTHERS = 8 * MAX_SUPPORT  # queries that the guard's limit is drawn from
 _BATCH = 512
 
 Weights = Mapping[str, "float | Array"]
@@ -57,10 +62,14 @@ CANDIDATES: dict[str, Weights] = {
     "logistic": {"logistic": 1.0},
     "lightgbm": {"lightgbm": 1.0},
     "logistic+lightgbm": {"logistic": 0.5, "lightgbm": 0.5},
+    "networks": {"networks": 1.0},
     "logistic+lightgbm+segments": {"logistic": 1 / 3, "lightgbm": 1 / 3, "segments": 1 / 3},
+    "lightgbm+segments+networks": {"lightgbm": 1 / 3, "segments": 1 / 3, "networks": 1 / 3},
 }
 # Last, because it is the least simple: every action weighs these in its own way, as the cross-fitted predictions say.
-STACK, STACKED = "stack", ("logistic", "lightgbm", "kmeans", "segments")
+STACK, STACKED = "stack", ("logistic", "lightgbm", "kmeans", "segments", "networks")
+
+LEARNERS: dict[str, Fit] = {**BASIC, "networks": fit_networks}
 
 Progress = Callable[[str, float], None]
 
@@ -111,17 +120,21 @@ def fit(
         raise DatasetError(f"confidence is {confidence:g}: it must lie between 0 and 1, ends excluded")
     check_table(table if log is None else _without_learned(table))
     on_progress("embed", 0.0)
-    data, stops = training_set(table, encoder), dict[str, StopModel]()
+    parts = split_rows(table.texts, seed=seed)
+    lexicon = lexicon_for(encoder, [table.texts[row] for row in parts.train])
+    reader = with_lexicon(encoder, lexicon)
+    data, stops = training_set(table, reader), dict[str, StopModel]()
     if log is not None:
         on_progress("stop rules", 0.1)
-        data, stops = with_learned_stops(data, log, split_rows(table.texts, seed=seed).train, seed=seed)
+        data, stops = with_learned_stops(data, log, parts.train, seed=seed)
     split = _split(data.table, seed)
     train = data.rows(split.train)
     on_progress("compare learners", 0.2)
     chosen = choose(train, prices, seed)
     on_progress("fit", 0.5)
     predictor = fit_predictor(data, split, chosen.weights, seed, chosen.calibration)
-    bundle = replace(_bundle(data, split, predictor, encoder, encoder_name, version, prices, seed), stops=stops)
+    bundle = _bundle(data, split, predictor, encoder, encoder_name, version, prices, seed)
+    bundle = replace(bundle, lexicon=lexicon, stops=stops)
     sequence = None
     if log is not None:
         on_progress("sequential policy", 0.6)
@@ -131,7 +144,7 @@ def fit(
     control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
     on_progress("evaluate", 0.9)
     facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train), confidence)
-    evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=encoder)
+    evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=reader)
     if sequence is not None:
         evaluation = msgspec.structs.replace(evaluation, sequential=sequence.report)
     on_progress("done", 1.0)
@@ -326,10 +339,15 @@ def held_out_of(held: TrainingSet, predictor: Predictor, guard: Guard, fresh: Ma
 
 
 def _guard(data: TrainingSet, train: Rows, tuning: Rows, prices: Mapping[str, Price]) -> Guard:
-    """Support from an even draw of the train queries; limit and action from other queries, which it has not seen."""
-    step = max(1, -(-len(train) // MAX_SUPPORT))
-    support: FeatureRow = data.features[train[::step], : data.dimension]
-    seen = distances(support, data.features[tuning, : data.dimension])
+    """Support from an even draw of the train queries; the limit from how far the others lie from it, and its rows from the rest.
+
+    With the tuning queries alone the limit of a small log would call every fiftieth query far, and the guard is dear.
+    """
+    drawn = thinned(train, MAX_SUPPORT)
+    embeddings = data.features[:, : data.dimension]
+    support: FeatureRow = embeddings[drawn]
+    others = np.concatenate([tuning, thinned(np.setdiff1d(train, drawn), MAX_OTHERS)])
+    seen = np.concatenate([distances(support, embeddings[others]), distances(support, support, skipped=1)])
     action = best_fixed(costed(data.table.rows(tuning), prices))
     return Guard(support, float(np.quantile(seen, GUARD_QUANTILE)) + 1e-3, action)
 

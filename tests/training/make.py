@@ -23,12 +23,18 @@ DIMENSION = 4
 
 def encoder(folder: Path) -> StaticEncoder:
     """Three words, a vector each."""
+    vectors = np.eye(3, DIMENSION, dtype=np.float32) * np.array([[10.0], [10.0], [0.01]], dtype=np.float32)
+    return word_level_encoder(folder, ["easy", "hard", "?"], vectors)
+
+
+def word_level_encoder(folder: Path, words: list[str], vectors: np.ndarray | None = None) -> StaticEncoder:
+    """A static encoder that knows these words, by random vectors if none are given; others are like the last."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer(models.WordLevel({"easy": 0, "hard": 1, "?": 2}, unk_token="?"))
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=words[-1]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    vectors = np.eye(3, DIMENSION, dtype=np.float32) * np.array([[10.0], [10.0], [0.01]], dtype=np.float32)
-    save_file({"embeddings": vectors}, folder / "model.safetensors")
+    drawn = np.random.default_rng(0).standard_normal((len(words), DIMENSION)).astype(np.float32)
+    save_file({"embeddings": drawn if vectors is None else vectors}, folder / "model.safetensors")
     (folder / "config.json").write_text('{"model_type": "model2vec"}')
     return StaticEncoder(folder)
 

@@ -13,9 +13,20 @@ from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle, check_canary
 from rheostat.router.controller import Controller
 from rheostat.training import learners
-from rheostat.training.fit import CANDIDATES, STACKED, cross_fitted, fit_predictor, simplest_of_best, stack_weights, training_set
+from rheostat.training.fit import (
+    CANDIDATES,
+    LEARNERS,
+    STACKED,
+    cross_fitted,
+    fit,
+    fit_predictor,
+    simplest_of_best,
+    stack_weights,
+    training_set,
+)
 from rheostat.training.split import folds, split_rows
 from tests.training.fitting import PRICES, SPELLINGS, WordEncoder, fit_table, fitted, simulated_table
+from tests.training.make import word_level_encoder
 
 
 def test_router_finds_the_gain_that_is_there():
@@ -115,7 +126,7 @@ def test_simplest_within_one_standard_error_is_taken():
 def test_candidates_are_convex_weights_over_known_learners():
     for weights in CANDIDATES.values():
         assert sum(weights.values()) == pytest.approx(1.0)
-        assert set(weights) <= set(learners.LEARNERS)
+        assert set(weights) <= set(LEARNERS)
 
 
 def test_the_stack_weighs_every_action_in_its_own_way_and_survives_a_bundle(tmp_path):
@@ -129,7 +140,7 @@ def test_the_stack_weighs_every_action_in_its_own_way_and_survives_a_bundle(tmp_
     check_canary(Bundle.load(bundle.save(tmp_path / "bundle")))
 
 
-@pytest.mark.parametrize("name", list(learners.LEARNERS))
+@pytest.mark.parametrize("name", list(LEARNERS))
 def test_every_learner_tells_actions_apart_and_does_not_look_at_cells_without_weight(name):
     data = training_set(simulated_table(400), WordEncoder())
     weight = data.table.weight.copy()
@@ -137,7 +148,7 @@ def test_every_learner_tells_actions_apart_and_does_not_look_at_cells_without_we
     reward = data.table.reward.copy()
     reward[::3, 1] = 1 - reward[::3, 1]
     one, other = (replace(data, table=replace(data.table, weight=weight, reward=each)) for each in (data.table.reward, reward))
-    first, second = (learners.LEARNERS[name](each, 0).logits(data.features) for each in (one, other))
+    first, second = (LEARNERS[name](each, 0).logits(data.features) for each in (one, other))
     np.testing.assert_allclose(first, second)
     assert first.mean(axis=0)[0] != first.mean(axis=0)[-1]
 
@@ -174,3 +185,20 @@ def test_expected_tokens_have_the_right_mean():
     data = training_set(table, WordEncoder())
     tokens = learners.fit_costs(data).tokens(data.features)
     np.testing.assert_allclose(tokens.mean(axis=0), table.tokens.mean(axis=0), rtol=0.02)
+
+
+def test_a_bundle_keeps_the_lexicon_of_its_training_texts(tmp_path):
+    table = simulated_table(400)
+    words = sorted({word for text in table.texts for word in text.split()})
+    static = word_level_encoder(tmp_path / "encoder", words)
+    bundle = fit(table, encoder=static, encoder_name="static", prices=PRICES).bundle
+    again = Bundle.load(bundle.save(tmp_path / "bundle"))
+    texts = [*table.texts[:5], "", "words never seen"]
+    assert bundle.lexicon is not None
+    assert again.encoder.dimension == static.dimension + bundle.lexicon.dimension
+    np.testing.assert_array_equal(again.encoder.encode(texts), bundle.encoder.encode(texts))
+    check_canary(again)
+
+
+def test_without_tokens_there_is_no_lexicon():
+    assert fitted().bundle.lexicon is None
