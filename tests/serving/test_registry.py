@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections import Counter
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -17,6 +19,7 @@ from tests.serving.bundles import write_bundle
 from tests.serving.conftest import Sidecar, running, wait_until
 
 MODEL = "rheostat-router"
+CHAT = {"model": "auto", "messages": garbage.MESSAGES}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,27 @@ def promote(tracking, bundle):
     return str(version.version)
 
 
-async def test_the_champion_is_followed_and_kept_for_a_start_without_mlflow(tmp_path, tracking, engine):
+@asynccontextmanager
+async def load(sidecar, clients=4):
+    """Clients that ask again and again meanwhile. Gives the statuses and the bundles they saw, counted."""
+    statuses, bundles, stop = Counter(), Counter(), asyncio.Event()
+
+    async def client(session):
+        while not stop.is_set():
+            async with session.post(f"{sidecar.url}/v1/chat/completions", json=CHAT) as response:
+                statuses[response.status] += 1
+                bundles[(await response.json())["rheostat"]["bundle"]] += 1
+
+    async with aiohttp.ClientSession() as session:
+        asking = [asyncio.create_task(client(session)) for _ in range(clients)]
+        try:
+            yield statuses, bundles
+        finally:
+            stop.set()
+            await asyncio.gather(*asking)
+
+
+async def test_the_champion_is_followed_under_load_and_kept_for_a_start_without_mlflow(tmp_path, tracking, engine):
     source = MlflowSource(tracking.uri, model=MODEL, alias="champion")
     assert await source.latest() is None
     first = await asyncio.to_thread(promote, tracking, write_bundle(tmp_path / "one", version="one"))
@@ -46,15 +69,18 @@ async def test_the_champion_is_followed_and_kept_for_a_start_without_mlflow(tmp_
 
     with running(Sidecar(tmp_path, [engine], more=config(tracking.uri))) as sidecar:
         assert sidecar.ready()["bundle"] == "one"
-        second = await asyncio.to_thread(promote, tracking, write_bundle(tmp_path / "two", version="two"))
-        await asyncio.to_thread(wait_until, lambda: sidecar.ready()["bundle"] == "two", 60)
+        async with load(sidecar) as (statuses, bundles):
+            await asyncio.to_thread(wait_until, lambda: bundles["one"] > 10)
+            second = await asyncio.to_thread(promote, tracking, write_bundle(tmp_path / "two", version="two"))
+            await asyncio.to_thread(wait_until, lambda: bundles["two"] > 10, 60)
+        assert (set(statuses), set(bundles)) == ({200}, {"one", "two"})
         assert sidecar.ready()["reload"]["version"] == second
     with running(Sidecar(tmp_path, [engine], more=config("http://127.0.0.1:1"), store="later.db")) as sidecar:
         status = sidecar.ready()
         assert (status["bundle"], status["ready"]) == ("two", True)
         assert "out of reach" in status["reload"]["error"]
         async with aiohttp.ClientSession() as session:
-            response = await session.post(f"{sidecar.url}/v1/chat/completions", json={"model": "auto", "messages": garbage.MESSAGES})
+            response = await session.post(f"{sidecar.url}/v1/chat/completions", json=CHAT)
             assert (await response.json())["rheostat"]["bundle"] == "two"
 
 
