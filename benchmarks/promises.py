@@ -43,7 +43,7 @@ def main(
     for seed in range(fits):
         with progress(f"router {seed + 1} of {fits}") as advance:
             fitted = fit(logged.table, encoder=encoder, encoder_name="static", prices=priced, seed=seed, on_progress=advance)
-        pools.append(untouched_pool(fitted, priced, encoder, seed=seed))
+        pools.append(untouched_pool(fitted, priced, seed=seed))
     for each in target:
         check = check_pools(pools, Promise(each, 1 - confidence, splits, seed=0), n=len(logged.table))
         typer.echo(msgspec.json.encode(check).decode())

@@ -39,8 +39,8 @@ class Guard:
         return self.distance(embedding) > self.limit
 
 
-def distances(support: FeatureRow, embeddings: FeatureRow) -> npt.NDArray[np.float32]:
-    """(n,) distance of each of (n, dimension) rows to its NEIGHBOURS-th nearest support row."""
+def distances(support: FeatureRow, embeddings: FeatureRow, *, skipped: int = 0) -> npt.NDArray[np.float32]:
+    """(n,) distance of each of (n, dimension) rows to its NEIGHBOURS-th nearest support row, the `skipped` nearest left out."""
     nearness = embeddings @ support.T
-    rank = min(NEIGHBOURS, support.shape[0])
+    rank = min(NEIGHBOURS + skipped, support.shape[0])
     return np.asarray(1.0 - np.partition(nearness, -rank, axis=1)[:, -rank], dtype=np.float32)

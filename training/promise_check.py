@@ -16,7 +16,7 @@ from rheostat.training.fit import Fitted, held_out_of, training_set
 from rheostat.training.guarantee_check import Pool
 
 
-def untouched_pool(fitted: Fitted, prices: Mapping[str, Price], encoder: Encoder, *, seed: int = 0) -> Pool:
+def untouched_pool(fitted: Fitted, prices: Mapping[str, Price], *, encoder: Encoder | None = None, seed: int = 0) -> Pool:
     """The fresh and the test queries of a training under every policy that promises are tested for.
 
     Rewards that are shares become right or wrong by a throw of a coin, as when a promise is made.
@@ -24,10 +24,10 @@ def untouched_pool(fitted: Fitted, prices: Mapping[str, Price], encoder: Encoder
     Args:
         fitted: router and test queries.
         prices: by model.
-        encoder: of the router.
+        encoder: of the router, where it is loaded already.
         seed: of the coins.
     """
-    bundle, test = fitted.bundle, training_set(fitted.test, encoder)
+    bundle, test = fitted.bundle, training_set(fitted.test, encoder or fitted.bundle.encoder)
     tested = held_out_of(test, bundle.predictor, bundle.guard, np.ones(len(fitted.test), dtype=bool))
     joined = HeldOut(*(np.concatenate(both) for both in zip(bundle.held_out, tested, strict=True)))
     vector = price_vector(bundle, prices)

@@ -44,6 +44,11 @@ def distinct(texts: Sequence[str], rows: Rows) -> Rows:
     return rows[np.sort(np.unique(places, return_index=True)[1])]
 
 
+def thinned(rows: Rows, most: int) -> Rows:
+    """At most so many of the rows, evenly drawn."""
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
 def fresh_half(texts: Sequence[str], *, seed: int) -> Mask:
     """(n,) about half of the queries, to be kept from everything that is fitted or chosen."""
     return positions(texts, f"fresh-{seed}") < FRESH_SHARE

@@ -14,6 +14,7 @@ from rheostat.data.schema import Constraints, Query
 from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
+from rheostat.router.guard import distances
 from rheostat.router.paths import Paths
 from rheostat.training.evaluate import price_vector
 from rheostat.training.fit import Fitted
@@ -51,7 +52,7 @@ def test_fresh_queries_change_nothing_but_what_is_promised():
 
 
 def test_promises_hold_on_new_queries_over_two_hundred_splits():
-    pool = untouched_pool(fitted(), PRICES, WordEncoder())
+    pool = untouched_pool(fitted(), PRICES, encoder=WordEncoder())
     check = check_pools([pool], Promise(0.5, 0.1, 200, 0), n=len(simulated_table()))
     assert check.miss_rate <= check.miss_rate_allowed < check.plugin_miss_rate
     assert check.excess <= check.excess_allowed
@@ -105,3 +106,10 @@ def test_a_log_too_small_to_promise_from_is_fitted_and_promises_nothing():
 def test_a_confidence_outside_the_unit_interval_is_refused(confidence):
     with pytest.raises(DatasetError, match="between 0 and 1"):
         fit_table(simulated_table(), confidence=confidence)
+
+
+def test_few_new_queries_are_far_from_what_a_router_was_trained_on():
+    bundle, test = fitted().bundle, fitted().test
+    embeddings = WordEncoder().encode(list(test.texts))
+    assert (distances(bundle.guard.support, embeddings) > bundle.guard.limit).mean() < 0.01
+    assert bundle.held_out.far[bundle.held_out.fresh].mean() < 0.02

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rheostat.training.split import distinct, fresh_half
+from rheostat.training.split import distinct, fresh_half, thinned
 
 TEXTS = [f"question {i}" for i in range(600)]
 
@@ -27,3 +27,12 @@ def test_a_question_asked_again_is_no_further_query():
     texts = ["a", "b", "c", "d", "e", "B ", "f", "g", "c", " b"]
     assert distinct(texts, rows).tolist() == [1, 2]  # b, c
     assert distinct(TEXTS, np.arange(600)).tolist() == list(range(600))
+
+
+@pytest.mark.parametrize("n", [0, 1, 10, 11, 25, 1000])
+def test_thinned_rows_are_few_enough_and_evenly_drawn(n):
+    rows = np.arange(n)
+    few = thinned(rows, 10)
+    assert len(few) <= 10
+    assert len(few) >= min(n, 6)
+    assert len(set(np.diff(few).tolist())) <= 1
