@@ -1,6 +1,6 @@
-"""Backtest every outcome log of a folder next to the rivals, and write what came out into docs/results.md.
+"""Backtest every outcome log of some folders next to the rivals, and write what came out into docs/results.md.
 
-python benchmarks/tables.py LOGS --prices prices.json --settings benchmarks/tables.json --out .rheostat/tables
+python benchmarks/tables.py LOGS data/logs --prices prices.json --settings benchmarks/tables.json --out .rheostat/tables
 
 Every log gets a backtest a seed, one with shuffled rewards, promises at three targets and, where it has enough samples of
 a question, a comparison of stop rules. Each result is kept as JSON in --out and not run again until it is removed, so the
@@ -181,7 +181,7 @@ def benches(options: argparse.Namespace) -> list[Bench]:
     """What is to be run: every table, under each of its settings."""
     stated = {} if options.settings is None else msgspec.json.decode(options.settings.read_bytes(), type=dict[str, Settings])
     found = []
-    for path in sorted(options.logs.glob("*.parquet")):
+    for path in sorted(path for folder in options.logs for path in folder.glob("*.parquet")):
         own = {name: each for name, each in stated.items() if (each.table or name) == path.stem} or {path.stem: Settings()}
         found += [Bench(name, path, each, options.prices, options.out) for name, each in own.items()]
     return [bench for bench in found if not options.only or bench.name in options.only]
@@ -190,7 +190,7 @@ def benches(options: argparse.Namespace) -> list[Bench]:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("logs", type=Path, help="folder of Parquet logs of outcomes")
+    parser.add_argument("logs", type=Path, nargs="+", help="folders of Parquet logs of outcomes")
     parser.add_argument("--prices", type=Path, help="JSON of USD per million generated tokens, by table and model")
     parser.add_argument("--settings", type=Path, help="JSON of settings by name")
     parser.add_argument("--only", nargs="*", default=[], help="names to run; all when left out")
@@ -204,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     chosen = benches(options)
     if not chosen:
-        sys.exit(f"no Parquet logs{' of that name' if options.only else ''} in {options.logs}: name the folder that has them")
+        sys.exit(
+            f"no Parquet logs{' of that name' if options.only else ''} in {', '.join(map(str, options.logs))}: name the folder that has them"
+        )
     results = [bench.result() for bench in chosen]
     options.docs.parent.mkdir(parents=True, exist_ok=True)
     page = options.docs.read_text(encoding="utf-8") if options.docs.exists() else "# Results\n"
@@ -215,8 +217,9 @@ def _spelled(options: argparse.Namespace) -> str:
     """The command without what differs from machine to machine."""
     files = {name: getattr(options, name) for name in ("prices", "settings")}
     named = [f"--{name} {file.name if file.is_absolute() else file}" for name, file in files.items() if file is not None]
+    folders = ["LOGS" if folder.is_absolute() else str(folder) for folder in options.logs]
     only = ["--only", *options.only] if options.only else []
-    return " ".join(["python benchmarks/tables.py LOGS", *named, *only])
+    return " ".join(["python benchmarks/tables.py", *folders, *named, *only])
 
 
 if __name__ == "__main__":
