@@ -204,9 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
     chosen = benches(options)
     if not chosen:
-        sys.exit(
-            f"no Parquet logs{' of that name' if options.only else ''} in {', '.join(map(str, options.logs))}: name the folder that has them"
-        )
+        where = ", ".join(map(str, options.logs))
+        sys.exit(f"no Parquet logs{' of that name' if options.only else ''} in {where}: name the folder that has them")
     results = [bench.result() for bench in chosen]
     options.docs.parent.mkdir(parents=True, exist_ok=True)
     page = options.docs.read_text(encoding="utf-8") if options.docs.exists() else "# Results\n"

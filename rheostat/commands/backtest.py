@@ -30,7 +30,7 @@ def backtest(
 ) -> None:
     """What a router would have spent and reached on logged queries, next to honest baselines. Fits on 70%, judges on 30%.
 
-    Example: rheostat backtest outcomes.parquet --prices prices.json --encoder minilm --json backtest.json
+    Example: rheostat backtest outcomes.parquet --prices prices.json --json backtest.json
     """
     from rheostat.router.encoder import load_encoder
     from rheostat.training.backtest import backtest as run
