@@ -11,9 +11,10 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -85,10 +86,16 @@ class Engine(Process):
         return int(sum_metrics(get(f"{self.url}/metrics").decode()).get("generation_tokens_total", 0.0))
 
 
+class HasUrl(Protocol):
+    """An engine, whoever started it."""
+
+    url: str
+
+
 class Sidecar(Process):
     """A sidecar over some engines, all of one model."""
 
-    def __init__(self, folder: Path, engines: list[Engine]) -> None:
+    def __init__(self, folder: Path, engines: Sequence[HasUrl]) -> None:
         port = free_port()
         self.store = folder / f"outcomes-{port}.db"
         self.requests_log = folder / f"requests-{port}.jsonl"
