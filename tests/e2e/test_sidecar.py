@@ -74,28 +74,60 @@ async def test_a_backends_own_name_is_passed_through_and_booked(stack: Stack, cl
     assert decision.rule == "passthrough"
 
 
+def test_high_stakes_are_checked_by_a_real_model_and_the_checks_are_booked(stack: Stack, client: openai.OpenAI) -> None:
+    before = generated_tokens(stack.engines.values())
+    booked = checked = 0
+    for question in QUESTIONS:
+        answer = client.chat.completions.create(
+            model="auto", messages=[{"role": "user", "content": question}], extra_body={"rheostat": {"high_stakes": True}}
+        )
+        assert answer.model_extra is not None
+        assert answer.model_extra["rheostat"]["verified"] in (True, False, None)
+        checked += answer.model_extra["rheostat"]["ledger"]["verifier"]
+        assert answer.usage is not None
+        booked += answer.usage.completion_tokens
+
+    assert checked > 0
+    assert booked == generated_tokens(stack.engines.values()) - before
+
+
 async def test_cancelled_clients_free_the_engine_and_every_token_is_booked(stack: Stack) -> None:
     await _until(lambda: _is_settled(stack))
     before, booked_before = generated_tokens(stack.engines.values()), _booked(stack)
-    async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
-        calls = [
-            asyncio.create_task(
-                client.chat.completions.create(
-                    model="auto",
-                    messages=[{"role": "user", "content": f"Count the letter a in {'a b c d ' * 8}. ({i})"}],
-                    extra_body={"rheostat": {"action": "pocket-large/self_consistency(k=16)@3072"}},
-                )
-            )
-            for i in range(8)
-        ]
-        await _until(lambda: _running(stack) > 0)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+    await _ask_and_leave(stack, 8, stream=False)
     await _until(lambda: _running(stack) == 0)
     await _until(lambda: _is_settled(stack))
 
     assert _booked(stack) - booked_before == generated_tokens(stack.engines.values()) - before
+
+
+async def test_a_hundred_streams_of_many_samples_that_are_left_free_the_engine(stack: Stack) -> None:
+    await _ask_and_leave(stack, 100, stream=True)
+    await _until(lambda: _running(stack) == 0)
+    await _until(lambda: _is_settled(stack))
+
+
+async def _ask_and_leave(stack: Stack, n_clients: int, *, stream: bool) -> None:
+    """That many clients at once, who all leave as soon as the engine works for them."""
+    async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
+        calls = [asyncio.create_task(_ask_for_many(client, i, stream=stream)) for i in range(n_clients)]
+        await _until(lambda: _running(stack) > 0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def _ask_for_many(client: openai.AsyncOpenAI, number: int, *, stream: bool) -> None:
+    """Sixteen samples, read to the end."""
+    answer = await client.chat.completions.create(
+        model="auto",
+        messages=[{"role": "user", "content": f"Count the letter a in {'a b c d ' * 8}. ({number})"}],
+        stream=stream,
+        extra_body={"rheostat": {"action": "pocket-large/self_consistency(k=16)@3072"}},
+    )  # type: ignore[call-overload]
+    if stream:
+        async for _ in answer:
+            pass
 
 
 def _booked(stack: Stack) -> int:
