@@ -188,7 +188,7 @@ def test_the_users_environment_wins_over_the_engines_settings() -> None:
     assert environment["HF_HUB_OFFLINE"] == "1"
 
 
-@pytest.mark.parametrize("model", ["pocket", "pocket-large"])
+@pytest.mark.parametrize("model", ["pocket", "pocket-large", "pocket-prm"])
 def test_the_pocket_weights_are_shipped_small_and_without_pickle(model: str) -> None:
     folder = Path(resolve_weights(model).path)
 
