@@ -29,6 +29,7 @@ from rheostat.data.outcomes import OutcomeReader
 
 # What a client sees of a connection that was cut while its answer was on the way, or of one that the dead left half open.
 CUT = ("ServerDisconnectedError", "ClientOSError", "ClientPayloadError", "ClientConnectionResetError", "ConnectionResetError")
+IDLE_S = 2.0  # after which clients let go of a connection: a sidecar does so after 5 s, which may be under a request on its way
 GROUP_COMMITS_S = 0.5  # of answers that a kill may take with it: a group is committed every 50 ms, later on a busy disk
 
 
@@ -67,7 +68,7 @@ async def _load(engines: list[Engine], sidecars: list[Sidecar], seen: list[Seen]
     started = time.monotonic()
     at_engine = at_sidecar = 0
     requests: list[set[asyncio.Task[bool]]] = [set(), set()]
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)) as session:
         for number in range(int(seconds * rate)):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
             if number == int(seconds * rate / 3):
