@@ -27,7 +27,7 @@ class Bounds:
 
     Args:
         max_connections: open at once; for one more, the one that has waited longest is closed.
-        head_timeout_s: from the start of a wait for a request to the end of that request's head.
+        head_timeout_s: from the start of a connection, or of another head on it, to the end of that head.
         stall_timeout_s: for which a full send buffer may stay unread.
         on_cut: told why a connection was closed on its client.
     """
@@ -73,7 +73,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._present: deque[Presence] = deque()  # of requests without an answer yet, the one being served first
         self.bounds.opened()
-        self._wait_for_head()
+        self.bounds.waits(self)
+        self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop all timers."""
@@ -92,6 +93,8 @@ class BoundedConnection(HttpToolsProtocol):
                 return
             self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes and self._timer is None and not self._present:
+            self._time_head()
 
     def on_message_complete(self) -> None:
         """What comes now is the next head."""
@@ -113,7 +116,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._present.popleft()
         super().on_response_complete()
         if not self.transport.is_closing() and self.cycle.response_complete:
-            self._wait_for_head()
+            self.bounds.waits(self)
+            if self._head_bytes:
+                self._time_head()
 
     def pause_writing(self) -> None:
         """The send buffer is full: the client has to read on."""
@@ -143,9 +148,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write(_TOO_LARGE)
         self.transport.close()
 
-    def _wait_for_head(self) -> None:
-        self._has_head()
-        self.bounds.waits(self)
+    def _time_head(self) -> None:
         self._timer = self.loop.call_later(self.bounds.head_timeout_s, self.cut, HEAD)
 
     def _has_head(self) -> None:

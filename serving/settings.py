@@ -190,8 +190,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Longest wait for a place; after it the request is shed."""
     max_connections: Count = 4096
     """Open connections; for one more, the one that has been idle longest is closed."""
+    idle_timeout_s: Positive = 75.0
+    """How long a connection may wait for its next request; clients that keep one for longer lose requests to its end."""
     head_timeout_s: Positive = 10.0
-    """How long a client may take to send the head of a request, also of the first one."""
+    """How long a client may take to send the head of a request; of the first one, from the start of its connection."""
     body_timeout_s: Positive = 30.0
     """How long a client may take to send the body of a request."""
     stall_timeout_s: Positive = 30.0

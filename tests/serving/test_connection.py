@@ -108,6 +108,15 @@ async def test_bodies_are_not_counted_as_heads():
     assert cuts == []
 
 
+async def test_a_connection_may_wait_for_its_next_request_for_longer_than_a_head_may_take():
+    cuts = []
+    async with listening(cuts, head_timeout_s=0.2) as port, connected(port) as (reader, writer):
+        for _ in range(2):
+            assert await ask(reader, writer) == (b"HTTP/1.1 200 OK", b"ok")
+            await asyncio.sleep(0.4)
+    assert cuts == []
+
+
 async def test_an_answer_that_nobody_reads_is_cut_off():
     cuts = []
     async with listening(cuts, stall_timeout_s=0.05) as port, connected(port) as (reader, writer):
