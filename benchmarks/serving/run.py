@@ -65,7 +65,7 @@ def main(
         rounds=rounds,
         seconds=seconds,
         load_average=(before, os.getloadavg()[0]),
-        learner=f"LightGBM over {ACTIONS} actions",
+        learner=f"boosted trees over {ACTIONS} actions",
         rows=rows,
     )
     if json is not None:
