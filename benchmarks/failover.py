@@ -29,7 +29,7 @@ from rheostat.data.outcomes import OutcomeReader
 
 # What a client sees of a connection that was cut while its answer was on the way, or of one that the dead left half open.
 CUT = ("ServerDisconnectedError", "ClientOSError", "ClientPayloadError", "ClientConnectionResetError", "ConnectionResetError")
-IDLE_S = 2.0  # after which clients let go of a connection: a sidecar does so after 5 s, which may be under a request on its way
+IDLE_S = 2.0  # after which clients let go of a connection: sooner than a sidecar would, so that none is closed under a request
 GROUP_COMMITS_S = 0.5  # of answers that a kill may take with it: a group is committed every 50 ms, later on a busy disk
 
 
