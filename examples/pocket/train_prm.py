@@ -118,8 +118,8 @@ async def patient(backend: VllmBackend, request: GenerateRequest) -> str:
 
 
 def kept_or_written(model: str, url: str, args: argparse.Namespace) -> list[Marked]:
-    """The attempts to learn from, kept beside the output, so that another training need not wait for them."""
-    path = Path(args.out).parent / f".{model}.{args.attempts}.{args.seed}.attempts.json"
+    """The attempts to learn from, kept in the state folder, so that another training need not wait for them."""
+    path = Path(args.state) / f"{model}.{args.attempts}.{args.seed}.attempts.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(asyncio.run(written(model, url, "train", args.attempts, args.seed + 1))))
