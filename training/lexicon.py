@@ -14,7 +14,7 @@ from rheostat.router.lexicon import BITS, Lexicon, buckets, joined
 from rheostat.training.embeddings import embed, unheard
 
 DIMENSION = 128
-TEXTS_PER_DIRECTION = 10
+TEXTS_PER_DIRECTION = 50  # with fewer, learners found chance in the directions of small logs
 MIN_TEXTS = 2  # a piece in one text alone says nothing of others
 MAX_TEXTS = 20_000
 _PASSES = 4

@@ -10,7 +10,7 @@ from tests.router.test_lexicon import Letters, Wordless
 SORTS, SUMS = [11, 12, 13], [21, 22, 23]
 
 
-def texts(n: int = 60) -> list[list[int]]:
+def texts(n: int = 200) -> list[list[int]]:
     """Two kinds of question by turns, and a word of each one's own."""
     return [[*(SUMS if number % 2 else SORTS), 1000 + number] for number in range(n)]
 
@@ -32,11 +32,11 @@ def test_the_same_texts_give_the_same_lexicon():
 
 
 def test_few_texts_give_few_directions_and_fewer_give_none():
-    assert fit_lexicon(texts(30)).dimension == 30 // TEXTS_PER_DIRECTION
-    assert fit_lexicon(texts(5)) is None
+    assert fit_lexicon(texts(3 * TEXTS_PER_DIRECTION)).dimension == 3
+    assert fit_lexicon(texts(TEXTS_PER_DIRECTION - 1)) is None
     assert fit_lexicon([]) is None
-    assert fit_lexicon([[]] * 40) is None
-    assert fit_lexicon([[number] for number in range(40)]) is None
+    assert fit_lexicon([[]] * 200) is None
+    assert fit_lexicon([[number] for number in range(200)]) is None
 
 
 def test_very_many_texts_are_thinned_evenly():
@@ -45,19 +45,19 @@ def test_very_many_texts_are_thinned_evenly():
 
 
 def test_an_encoder_without_tokens_gets_no_lexicon():
-    words = ["add one", "add two"] * 20
+    words = ["add one", "add two"] * 100
     assert lexicon_for(Wordless(), words) is None
     assert lexicon_for(Letters(), words).dimension > 0
 
 
 def test_rows_are_worded_by_the_train_texts_only():
-    words = [f"{'add' if number % 2 else 'sort'} {number}" for number in range(60)]
+    words = [f"{'add' if number % 2 else 'sort'} {number}" for number in range(220)]
     read = TextRows.of(Letters(), words)
-    train = np.arange(40)
+    train = np.arange(200)
     rows = read.worded(train)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
-    changed = TextRows.of(Letters(), [*words[:40], *("quite other words" for _ in range(20))])
-    np.testing.assert_array_equal(changed.worded(train)[:40], rows[:40])
+    changed = TextRows.of(Letters(), [*words[:200], *("quite other words" for _ in range(20))])
+    np.testing.assert_array_equal(changed.worded(train)[:200], rows[:200])
 
 
 def test_without_tokens_or_with_too_few_texts_the_embeddings_stay_alone():
