@@ -71,7 +71,7 @@ def stop_arrays(models: Mapping[str, StopModel]) -> tuple[dict[str, npt.NDArray[
     layout = []
     for number, (action, model) in enumerate(models.items()):
         kept = [drawn for drawn, trees in enumerate(model.policy.steps) if trees is not None]
-        layout.append({"action": action, "priors": list(model.priors), "steps": kept, "depth": len(model.policy.steps)})
+        layout.append({"action": action, "priors": list(model.priors), "steps": kept, "depth": len(model.policy.steps), "votes": N_VOTES})
         for drawn in kept:
             arrays |= {f"stop{number}.{drawn}.{f.name}": getattr(model.policy.steps[drawn], f.name) for f in fields(Trees)}
     return arrays, layout
@@ -89,6 +89,8 @@ def stops_from(arrays: Mapping[str, npt.NDArray[Any]], layout: list[dict[str, An
 
 def _model(arrays: Mapping[str, npt.NDArray[Any]], number: int, entry: dict[str, Any], n_actions: int) -> StopModel:
     priors = tuple(int(position) for position in entry["priors"])
+    if entry.get("votes") != N_VOTES:
+        raise ValueError(f"the stop rule of {entry['action']} looks at other features of the vote than this version has")
     if not all(0 <= position < n_actions for position in priors):
         raise ValueError(f"the stop rule of {entry['action']} has its prior from actions {priors} of {n_actions}")
     steps: list[Trees | None] = [None] * int(entry["depth"])

@@ -1,6 +1,7 @@
 """Promotion: the alias `champion` moves when the evidence says so, and the reason is written either way.
 
-The champion is judged again on the challenger's own test queries, so both are compared on the same day and table.
+The champion is judged again on the challenger's own test queries, so both are compared on the same day and table. One that
+cannot be read any more, as after an upgrade, serves nobody and has no say.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def promote(
 
     Raises:
         RegistryError: MLflow is away, or has no such version.
-        BundleError: a bundle cannot be loaded; with `force` the challenger's must still load.
+        BundleError: the challenger cannot be loaded, also with `force`.
         DatasetError: the bundles cannot be compared on the challenger's test table.
     """
     version, current = _challenger(registry, challenger), registry.champion()
@@ -52,8 +53,9 @@ def promote(
         return Verdict(promoted=False, challenger=version.version, champion=current.version, reason=reason)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            results = _compare(registry, version, current, Path(folder), prices, seed)
-            won, reason = all(result.won for result in results), explain(version.version, current, results)
+            rival, unread = _champion(registry, current, Path(folder))
+            results = _compare(registry, version, rival, Path(folder), prices, seed)
+            won, reason = all(result.won for result in results), explain(version.version, current, results, unread)
         except (BundleError, DatasetError) as error:
             if not force:
                 raise
@@ -71,8 +73,8 @@ def rollback(registry: Registry, reason: str = "rolled back by hand") -> Version
     return registry.rollback(reason)
 
 
-def explain(challenger: int, current: Version | None, results: list[Against]) -> str:
-    """The verdict in a sentence, with the numbers of every comparison."""
+def explain(challenger: int, current: Version | None, results: list[Against], unread: str = "") -> str:
+    """The verdict in a sentence, with the numbers of every comparison; `unread` is why the champion could not be read."""
     lost = [result for result in results if not result.won]
     head = f"Version {challenger} "
     if lost:
@@ -80,9 +82,11 @@ def explain(challenger: int, current: Version | None, results: list[Against]) ->
         head += f"is not shown to be better than {names}"
     elif current is None:
         head += "is better than the best fixed action, and is the first champion"
+    elif unread:
+        head += f"is better than the best fixed action; version {current.version}, the champion until now, has no say"
     else:
         head += f"is better than the best fixed action and than version {current.version}, the champion until now"
-    return f"{head}: {'; '.join(map(str, results))}."
+    return f"{head}: {'; '.join(map(str, results))}." + (f" The champion until now cannot be read: {unread}" if unread else "")
 
 
 def _challenger(registry: Registry, number: int | None) -> Version:
@@ -92,11 +96,20 @@ def _challenger(registry: Registry, number: int | None) -> Version:
     return version
 
 
+def _champion(registry: Registry, current: Version | None, folder: Path) -> tuple[Bundle | None, str]:
+    """The champion's bundle, or None and why it cannot be read."""
+    if current is None:
+        return None, ""
+    try:
+        return Bundle.load(registry.download(current, folder / "champion")), ""
+    except BundleError as error:
+        return None, str(error)
+
+
 def _compare(
-    registry: Registry, version: Version, current: Version | None, folder: Path, prices: Mapping[str, Price], seed: int
+    registry: Registry, version: Version, champion: Bundle | None, folder: Path, prices: Mapping[str, Price], seed: int
 ) -> list[Against]:
     challenger = Bundle.load(registry.download(version, folder / "challenger"))
-    champion = None if current is None else Bundle.load(registry.download(current, folder / "champion"))
     test = OutcomeTable.load(registry.download_artifact(version.run_id, TEST_TABLE_FILE, folder))
     return contest(challenger, champion, test, prices, seed=seed)
 

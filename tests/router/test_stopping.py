@@ -40,3 +40,11 @@ def test_a_prior_from_an_action_that_is_not_there_is_refused():
         stops_from(arrays, layout, 2)
     with pytest.raises(KeyError):
         stops_from({}, layout, 3)
+
+
+def test_a_rule_over_other_features_of_the_vote_is_refused():
+    arrays, layout = stop_arrays(MODELS)
+    for votes in ({"votes": 5}, {}):
+        old = [{key: value for key, value in entry.items() if key != "votes"} | votes for entry in layout]
+        with pytest.raises(ValueError, match="other features of the vote"):
+            stops_from(arrays, old, 3)

@@ -97,6 +97,28 @@ def test_a_broken_bundle_is_never_promoted_even_by_force(registry, tmp_path):
     assert champion(registry) is None
 
 
+@pytest.mark.parametrize(("knows", "promoted"), [(True, True), (False, False)])
+def test_a_champion_that_cannot_be_read_any_more_has_no_say(registry, register, tmp_path, knows, promoted):
+    old = unreadable(registry, tmp_path)
+    verdict = promote(registry, register(knows=knows), prices={})
+    assert verdict.promoted is promoted
+    assert champion(registry) == (verdict.challenger if promoted else old)
+    assert "The champion until now cannot be read" in verdict.reason
+    assert ("no say" in verdict.reason) is promoted
+
+
+def unreadable(registry, tmp_path) -> int:
+    """A champion in files that no version reads."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    table().save(tmp_path / "old.npz")
+    training = Training(bundle_folder=folder, evaluation={}, test_table=tmp_path / "old.npz")
+    number = registry.register(registry.log_training(training)).version
+    registry.set_champion(number, "of old")
+    return number
+
+
 def test_without_versions_the_error_says_to_train(registry):
     with pytest.raises(RegistryError, match="rheostat train"):
         promote(registry, prices={})
