@@ -42,7 +42,7 @@ _SETTINGS = {
 LEAF_SHARE = 0.03
 MIN_LEAF = 20
 CHECK_SHARE = 0.3
-LEADS = (1, 2, 3, 4, 6)
+LEADS = (0, 1, 2, 3, 4, 6)  # 0 stops at the first look: what a rule with as few samples is held against
 
 
 @dataclass(frozen=True, slots=True)
