@@ -111,7 +111,8 @@ def test_a_rule_that_stops_at_the_first_look_is_held_against_doing_so_always():
     runs, prior = world(3000, 13)
     policy = fit_checked(Watched(runs, prior, np.arange(3000)), price=0.2, looks=(2, 4, K))
     assert policy is not None
-    assert spent(runs, learned_stops(policy, runs, prior[:, : policy.n_prior])).samples < spent(runs, lead_stops(runs, 1, (2, 4, K))).samples
+    found = spent(runs, learned_stops(policy, runs, prior[:, : policy.n_prior]))
+    assert found.samples < spent(runs, lead_stops(runs, 1, (2, 4, K))).samples
 
 
 def test_a_rule_below_lead_at_the_same_samples_does_not_keep_up():
