@@ -22,6 +22,7 @@ from rheostat.router.calibration import Isotonic, Platt, sigmoid
 from rheostat.router.features import feature_rows
 from rheostat.router.held_out import CELLS
 from rheostat.router.lookup import Clusters, Segments
+from rheostat.router.networks import Networks
 from rheostat.router.predictor import Boosted, CostHead, Learner, Linear, Predictor
 from rheostat.training.learners import samples_of
 from rheostat.training.outcomes import OutcomeTable
@@ -93,6 +94,10 @@ def _learner(learner: Learner, kin: Array) -> Learner:
         return _linear(learner, kin)
     if isinstance(learner, Clusters):
         return replace(learner, table=np.column_stack([learner.table, learner.table @ kin]))
+    if isinstance(learner, Networks):
+        weights = kin.astype(np.float32)
+        outer = np.concatenate([learner.outer, (learner.outer @ weights)[..., None]], axis=2)
+        return replace(learner, outer=outer, outer_bias=np.column_stack([learner.outer_bias, learner.outer_bias @ weights]))
     assert isinstance(learner, Segments)
     return replace(learner, means=np.column_stack([learner.means, learner.means @ kin]))
 

@@ -13,6 +13,7 @@ from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.router.features import feature_rows
+from rheostat.training.fit import LEARNERS, training_set
 from rheostat.training.newcomers import kinship, level_shift, with_action
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.replay import label
@@ -42,6 +43,16 @@ def test_predictions_of_all_other_actions_stay_bit_equal():
     for after in (extended(), extended(table=seen(1.0))):
         np.testing.assert_array_equal(after.predictor.p_correct(features)[:, :-1], before.p_correct(features))
         np.testing.assert_array_equal(after.predictor.costs.tokens(features)[:, :-1], before.costs.tokens(features))
+
+
+@pytest.mark.parametrize("name", list(LEARNERS))
+def test_every_learner_takes_an_action_more_and_keeps_its_word_on_the_others(name):
+    data, bundle = training_set(simulated_table(400), WordEncoder()), fitted().bundle
+    learner = LEARNERS[name](data, 0)
+    before = replace(bundle, predictor=replace(bundle.predictor, learners=(learner,), weights=np.ones(1)))
+    after, wanted = with_action(before, NEW).predictor.learners[0].logits(data.features), learner.logits(data.features)
+    np.testing.assert_allclose(after[:, :-1], wanted, rtol=1e-5, atol=1e-5)
+    assert np.all((after[:, -1] >= wanted.min(axis=1) - 1e-4) & (after[:, -1] <= wanted.max(axis=1) + 1e-4))
 
 
 def test_without_data_it_lies_between_its_kin():
