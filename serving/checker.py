@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from rheostat.data.errors import ConfigError
 from rheostat.policies.base import Candidate, Context, Toolbox
 from rheostat.policies.critique import CHECK_TOKENS
@@ -17,7 +20,7 @@ BLIND = ("pairwise",)  # scorers that cannot judge one answer alone
 
 
 class Checker:
-    """Scores one answer, on the bill of its job.
+    """Scores answers, on the bill of their job.
 
     Args:
         pools: the model servers.
@@ -34,16 +37,23 @@ class Checker:
         self._at = config.at
         self._by = measure_of(config.by, toolbox)
 
-    async def score(self, job: Job, terms: Terms, candidate: Candidate) -> float | None:
-        """How good an answer is, in [0, 1]; None where that cannot be said, as of a call of a tool.
+    async def scores(self, job: Job, terms: Terms, candidates: Sequence[Candidate]) -> list[float | None]:
+        """How good each answer is, in [0, 1]; None where that cannot be said, as of a call of a tool.
 
         An answer that cannot be read is a bad one. A scorer that fails, or has neither tokens nor time left, says nothing.
         """
+        _make_room(job, len(candidates), terms.limits.tokens)
+        return await asyncio.gather(*(self._score(job, terms, each) for each in candidates))
+
+    def passes(self, score: float | None) -> bool | None:
+        """Whether that is good enough; None where it is not known."""
+        return None if score is None else score >= self._at
+
+    async def _score(self, job: Job, terms: Terms, candidate: Candidate) -> float | None:
         if candidate.tool_calls:
             return None
         if candidate.answer is None:
             return 0.0
-        _make_room(job, terms.limits.tokens)
         context = Context(
             model=job.action.model,
             call=Caller(self._pools, job.meter, Clock(terms.deadline_s)),
@@ -54,10 +64,6 @@ class Checker:
         )
         (scored,) = await Scores(job.query, context, self._by).given([candidate])
         return scored.score
-
-    def passes(self, score: float | None) -> bool | None:
-        """Whether that is good enough; None where it is not known."""
-        return None if score is None else score >= self._at
 
 
 def measure_of(name: str, toolbox: Toolbox) -> str:
@@ -74,7 +80,7 @@ def measure_of(name: str, toolbox: Toolbox) -> str:
     return name
 
 
-def _make_room(job: Job, most_tokens: int | None) -> None:
-    """Let the job's meter take one check more, within what the whole request may generate."""
-    room = job.ledger.generated + CHECK_TOKENS
+def _make_room(job: Job, n_checks: int, most_tokens: int | None) -> None:
+    """Let the job's meter take so many checks more at once, within what the whole request may generate."""
+    room = job.ledger.generated + n_checks * CHECK_TOKENS
     job.meter.cap_tokens = max(job.meter.cap_tokens, room if most_tokens is None else min(room, most_tokens))

@@ -6,7 +6,6 @@ goes out says whether it passed. All of it is on the request's bill. Knows neith
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -59,8 +58,7 @@ class Verification:
         if is_passthrough(job):
             candidates = await self._runner.run_passthrough(job, chat, terms)
             if terms.high_stakes:
-                scores = await asyncio.gather(*(self._checker.score(job, terms, each) for each in candidates))
-                self._tell(job, scores)
+                self._tell(job, await self._checker.scores(job, terms, candidates))
             return candidates
         result = await self._runner.run_action(job, chat, terms, on_evidence)
         if terms.high_stakes:
@@ -77,21 +75,21 @@ class Verification:
         left = [(p, spelling) for spelling, (p, _) in decision.alternatives.items() if spelling not in (decision.action, *tried)]
         return Action.parse(max(left)[1]) if left else None
 
-    def caps(self, decision: Decision) -> list[tuple[str, int]]:
-        """What a decision's answer may take besides its own action: model and tokens of a check, and of another answer with its."""
+    def caps(self, decision: Decision, n: int) -> list[tuple[str, int]]:
+        """What `n` answers may take besides their own action: model and tokens of their checks, and of another answer with its."""
         action = self.next_action(decision)
-        first = (Action.parse(decision.action).model, CHECK_TOKENS)
+        first = (Action.parse(decision.action).model, n * CHECK_TOKENS)
         return [first] if action is None else [first, (action.model, action.max_tokens + CHECK_TOKENS)]
 
     async def _checked(self, asked: _Asked, first: Result) -> Result:
         """The answer that goes out."""
         job, terms = asked.job, asked.terms
-        done, score = job.action, await self._checker.score(job, terms, first.candidate)
+        done, (score,) = job.action, await self._checker.scores(job, terms, [first.candidate])
         second = await self._another(asked, first) if self._checker.passes(score) is False else None
         if second is None:
             self._tell(job, [score])
             return first
-        second_score = await self._checker.score(job, terms, second.candidate)
+        (second_score,) = await self._checker.scores(job, terms, [second.candidate])
         if _worth(second_score) < _worth(score):
             job.action = done
             note_result(job, first)

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat.data.errors import ConfigError, UpstreamError
-from rheostat.data.ledger import Price
-from rheostat.data.schema import Constraints, Decision, Query
+from rheostat.data.ledger import Ledger, Price
+from rheostat.data.schema import Attempt, Constraints, Decision, Query
 from rheostat.policies.base import Candidate, Toolbox
+from rheostat.policies.critique import CHECK_TOKENS
 from rheostat.policies.fake import FakeBackend
 from rheostat.serving.checker import Checker, measure_of
 from rheostat.serving.job import Job
@@ -165,7 +166,7 @@ def test_no_more_is_generated_than_is_set_aside(action, scores):
         job, chat = decided(action)
         await verification.run(job, chat, terms())
         assert job.ledger.generated <= job.meter.cap_tokens
-        assert job.ledger.generated <= int(action.partition("@")[2]) + sum(tokens for _, tokens in verification.caps(job.decision))
+        assert job.ledger.generated <= int(action.partition("@")[2]) + sum(tokens for _, tokens in verification.caps(job.decision, 1))
 
     asyncio.run(ask())
 
@@ -177,7 +178,7 @@ def candidate(**fields):
 async def score(judge, shown, *, config=None, **limits):
     checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"judge": judge} if judge else {}), config or VerificationConfig())
     job, _ = decided()
-    found = await checker.score(job, terms(**limits), shown)
+    (found,) = await checker.scores(job, terms(**limits), [shown])
     return found, checker.passes(found), job
 
 
@@ -195,6 +196,21 @@ async def test_a_model_may_check_itself_and_is_paid_for_it():
 async def test_without_tokens_for_a_check_nothing_is_said():
     found, passes, job = await score(None, candidate(), max_tokens_total=64)
     assert (found, passes, job.ledger.generated) == (None, None, 0)
+
+
+async def test_answers_that_took_all_the_tokens_there_were_leave_room_for_the_check_of_each():
+    checker = Checker({"m": FakeBackend()}, Toolbox(), VerificationConfig())
+    job, _ = decided("m/passthrough@192", rule="passthrough")
+    spent = Ledger(completion=192, calls=1)
+    job.meter.book(Attempt(model="m", kind="completion", status="ok", ledger=spent, latency_s=0.0))
+    await checker.scores(job, terms(), [candidate(index=at) for at in range(3)])
+    assert [attempt.kind for attempt in job.meter.attempts[1:]] == ["verifier"] * 3
+
+
+def test_a_check_is_set_aside_for_each_of_several_answers():
+    verification, _ = made(Scripted())
+    job, _ = decided("m/passthrough@192", rule="passthrough", alternatives={})
+    assert verification.caps(job.decision, 3) == [("m", 3 * CHECK_TOKENS)]
 
 
 async def test_after_the_deadline_nothing_is_said():
