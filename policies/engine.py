@@ -92,25 +92,23 @@ class Engines:
         Raises:
             EngineError: no vLLM, no disk space, port in use, a name that is none, the engine died or was not ready in time.
         """
-        running = self.find(name or resolve_name(model))
+        running = self.find(_called(model, name))
         if running is not None and is_ready(running.url):
             return running
         return self.wait(self.launch(model, name=name, port=port, extra_args=extra_args), timeout_s=timeout_s, on_progress=on_progress)
 
     def launch(self, model: str, *, name: str | None = None, port: int | None = None, extra_args: tuple[str, ...] = ()) -> EngineState:
         """Start the process without waiting for it; see `start` for arguments and errors."""
-        if name is not None and not _NAME.fullmatch(name):
-            raise EngineError(f"an engine cannot be called {name!r}: use letters, digits, dots and dashes")
+        called = _called(model, name)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(self.folder):
-            return self.find(name or resolve_name(model)) or self._launch(model, name, port, extra_args)
+            return self.find(called) or self._launch(model, called, port, extra_args)
 
-    def _launch(self, model: str, name: str | None, port: int | None, extra_args: tuple[str, ...]) -> EngineState:
+    def _launch(self, model: str, name: str, port: int | None, extra_args: tuple[str, ...]) -> EngineState:
         distribution = installed_engine()
         check_disk(self.folder)
         chosen = free_port(taken=self._ports()) if port is None else require_port(port)
-        weights = resolve_weights(model)
-        weights = weights if name is None else weights._replace(name=name)
+        weights = resolve_weights(model)._replace(name=name)
         log_path = self.folder / f"{weights.name}.log"
         command = engine_command(weights, chosen, distribution, extra_args)
         process = spawn(command, log_path, engine_environment(dict(os.environ), distribution))
@@ -207,6 +205,19 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def resolve_name(model: str) -> str:
     """The name a model is served under: the last part of a path or hub name."""
     return Path(model).name or model
+
+
+def _called(model: str, name: str | None) -> str:
+    """The name of an engine: the one it is given, or its model's.
+
+    Raises:
+        EngineError: what it is given cannot be the name of its files.
+    """
+    if name is None:
+        return resolve_name(model)
+    if not _NAME.fullmatch(name):
+        raise EngineError(f"an engine cannot be called {name!r}: use letters, digits, dots and dashes")
+    return name
 
 
 def installed_engine() -> str:

@@ -125,6 +125,14 @@ def test_an_engine_that_could_not_be_found_again_by_its_name_is_refused(tmp_path
         Engines(tmp_path).launch("pocket", name=name)
 
 
+def test_a_name_that_is_none_is_refused_also_where_the_models_own_engine_runs(tmp_path, sleeper, closed_port, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "is_ready", lambda _: True)
+    write_state(tmp_path, sleeper, closed_port)
+
+    with pytest.raises(EngineError, match="cannot be called"):
+        Engines(tmp_path).start("pocket", name="")
+
+
 def test_a_corrupt_state_file_is_no_engine(tmp_path) -> None:
     (tmp_path / "pocket.json").write_text("{")
 
