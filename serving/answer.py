@@ -39,9 +39,11 @@ def completion(job: Job, candidates: Sequence[Candidate], spent: Ledger) -> Chat
     )
 
 
-def delta(job: Job, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-    """One `chat.completion.chunk` of choice 0 as an SSE event."""
-    return event(_chunk(job, [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]))
+def delta(
+    job: Job, delta: dict[str, Any], *, index: int = 0, logprobs: ChoiceLogprobs | None = None, finish_reason: str | None = None
+) -> bytes:
+    """One `chat.completion.chunk` of one choice as an SSE event."""
+    return event(_chunk(job, [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}]))
 
 
 def answer_deltas(job: Job, candidates: Sequence[Candidate]) -> bytes:
@@ -113,9 +115,8 @@ def _deltas(job: Job, index: int, candidate: Candidate) -> bytes:
     said: dict[str, Any] = {"role": "assistant", "content": candidate.text}
     if candidate.tool_calls:
         said["tool_calls"] = [{"index": at, **call} for at, call in enumerate(candidate.tool_calls)]
-    first = {"index": index, "delta": said, "logprobs": _logprobs(job, candidate), "finish_reason": None}
-    last = {"index": index, "delta": {}, "logprobs": None, "finish_reason": _finish(candidate)}
-    return event(_chunk(job, [first])) + event(_chunk(job, [last]))
+    first = delta(job, said, index=index, logprobs=_logprobs(job, candidate))
+    return first + delta(job, {}, index=index, finish_reason=_finish(candidate))
 
 
 def _choice(job: Job, index: int, found: Candidate) -> Choice:
