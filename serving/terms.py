@@ -40,7 +40,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def high_stakes(self) -> bool:
         """Whether the answer is to be checked before it goes out."""
-        return self.own.high_stakes or self.defaults.high_stakes
+        return merged(self.defaults, self.own).high_stakes
 
     @property
     def deadline_s(self) -> float | None:
