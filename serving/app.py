@@ -29,7 +29,7 @@ from rheostat.serving.edge import CLIENT_CLOSED
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
-from rheostat.serving.http import AsgiSink, EventStream, error_response, json_response, read_body
+from rheostat.serving.http import AsgiSink, EventStream, JsonBytes, error_response, json_response, read_body
 from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
@@ -251,7 +251,7 @@ class Routes:
         call = parse(await self._body(request), limits=self._services.limits)
         with entered(principal.allowance):
             body = await presence_of(request.scope).during(self._services.forwarder.forward(call, principal))
-        return Response(body, media_type="application/json", headers=rate_headers(principal.allowance))
+        return JsonBytes(body, headers=rate_headers(principal.allowance))
 
     async def _read(self, request: Request, parse: Callable[..., T]) -> tuple[Principal, T]:
         """Whose request it is, and the request, checked; a caller without a key learns nothing of what was wrong with it."""
