@@ -122,13 +122,19 @@ async def test_one_hot_prompt_is_spread_once_its_home_is_clearly_busier():
     await asyncio.gather(*calls)
 
 
-async def test_a_held_back_replica_gets_one_call_to_prove_itself():
-    clock = Clock()
+async def tripped(clock):
+    """An engine that failed as often as a breaker takes and is well again, and the pool over it alone."""
     engine = Scripted("a", *[down(500)] * FAILURES_TO_OPEN)
     pool, _ = pool_of(engine, clock=clock)
     for _ in range(FAILURES_TO_OPEN):
         with pytest.raises(UpstreamError, match="down"):
             await pool.generate(REQUEST, Meter(10))
+    return engine, pool
+
+
+async def test_a_held_back_replica_gets_one_call_to_prove_itself():
+    clock = Clock()
+    engine, pool = await tripped(clock)
     with pytest.raises(UpstreamError, match="no backend of model 'm'") as refused:
         await pool.generate(REQUEST, Meter(10))
     assert (refused.value.status, refused.value.retry_after_s) == (503, 1.0)
@@ -144,11 +150,7 @@ async def test_a_held_back_replica_gets_one_call_to_prove_itself():
 
 async def test_where_all_failed_a_call_now_and_then_goes_ahead_of_the_pause_and_ends_it_when_it_succeeds():
     clock = Clock()
-    engine = Scripted("a", *[down(500)] * FAILURES_TO_OPEN)
-    pool, _ = pool_of(engine, clock=clock)
-    for _ in range(FAILURES_TO_OPEN):
-        with pytest.raises(UpstreamError, match="down"):
-            await pool.generate(REQUEST, Meter(10))
+    _, pool = await tripped(clock)
     with pytest.raises(UpstreamError, match="no backend"):
         await pool.generate(REQUEST, Meter(10))
     clock.now += EARLY_S
