@@ -33,13 +33,6 @@ async def test_nothing_is_on_by_itself() -> None:
     assert await opened() == {}
 
 
-def test_names_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="given twice"):
-        parse(BACKEND + 2 * '[[reward]]\nname = "prm"\nurl = "http://127.0.0.1:1"\nmodel = "m"\n')
-    with pytest.raises(ConfigError, match="no backend's model: known are a"):
-        parse(BACKEND + '[judge]\nmodel = "b"\n')
-
-
 def test_the_sandbox_is_off_unless_the_operator_turns_it_on() -> None:
     assert SandboxConfig().sandbox is None
     assert parse(BACKEND).sandbox.sandbox is None
