@@ -28,13 +28,21 @@ from rheostat.router.guard import MAX_SUPPORT, Guard, distances
 from rheostat.router.held_out import HeldOut
 from rheostat.router.lexicon import with_lexicon
 from rheostat.router.paths import Paths
-from rheostat.router.predictor import CostHead, Predictor
+from rheostat.router.predictor import CostHead, Learner, Predictor
 from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
 from rheostat.training.evaluate import CONFIDENCE, Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
 from rheostat.training.learned_actions import with_learned_stops
-from rheostat.training.learners import LEARNERS as BASIC
-from rheostat.training.learners import Fit, TrainingSet, action_means, fit_costs
+from rheostat.training.learners import (
+    TrainingSet,
+    action_means,
+    fit_boosted,
+    fit_clusters,
+    fit_constant,
+    fit_costs,
+    fit_logistic,
+    fit_segments,
+)
 from rheostat.training.lexicon import lexicon_for
 from rheostat.training.neural import fit_networks
 from rheostat.training.outcomes import Mask, OutcomeTable, Rows
@@ -52,6 +60,15 @@ GUARD_QUANTILE = 0.999
 MAX_OTHERS = 8 * MAX_SUPPORT  # queries that the guard's limit is drawn from
 _BATCH = 512
 
+LEARNERS: dict[str, Callable[[TrainingSet, int], Learner]] = {
+    "constant": fit_constant,
+    "logistic": fit_logistic,
+    "lightgbm": fit_boosted,
+    "kmeans": fit_clusters,
+    "segments": fit_segments,
+    "networks": fit_networks,
+}
+
 Weights = Mapping[str, "float | Array"]
 
 # Weights over learners, simplest first: the order in which ties within one standard error are broken.
@@ -68,8 +85,6 @@ CANDIDATES: dict[str, Weights] = {
 }
 # Last, because it is the least simple: every action weighs these in its own way, as the cross-fitted predictions say.
 STACK, STACKED = "stack", ("logistic", "lightgbm", "kmeans", "segments", "networks")
-
-LEARNERS: dict[str, Fit] = {**BASIC, "networks": fit_networks}
 
 Progress = Callable[[str, float], None]
 

@@ -5,7 +5,7 @@ Labels may be fractions (expected rewards from replay) and cells may be missing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from rheostat.data.schema import Action
 from rheostat.router.base import Array, FeatureRow
 from rheostat.router.calibration import logit
 from rheostat.router.lookup import Clusters, Segments
-from rheostat.router.predictor import LOGIT_LIMIT, Boosted, CostHead, Learner, Linear
+from rheostat.router.predictor import LOGIT_LIMIT, Boosted, CostHead, Linear
 from rheostat.training.outcomes import OutcomeTable
 
 PROJECTED = 24
@@ -39,9 +39,6 @@ class TrainingSet:
     def rows(self, index: npt.NDArray[np.intp]) -> TrainingSet:
         """The queries at `index`."""
         return TrainingSet(self.features[index], self.dimension, self.table.rows(index))
-
-
-Fit = Callable[[TrainingSet, int], Learner]
 
 
 def fit_constant(data: TrainingSet, seed: int = 0) -> Linear:
@@ -147,15 +144,6 @@ def _group_means(data: TrainingSet, codes: npt.NDArray[np.intp], n_groups: int) 
     np.add.at(seen, codes, weight)
     np.add.at(total, codes, weight * data.table.reward)
     return np.asarray((total + PRIOR_GROUP * action_means(data.table)) / (seen + PRIOR_GROUP))
-
-
-LEARNERS: dict[str, Fit] = {
-    "constant": fit_constant,
-    "logistic": fit_logistic,
-    "lightgbm": fit_boosted,
-    "kmeans": fit_clusters,
-    "segments": fit_segments,
-}
 
 
 def action_features(actions: Sequence[Action]) -> tuple[Array, list[int]]:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from rheostat.router.base import Array, Encoder
 from rheostat.router.calibration import logit
 from rheostat.router.features import feature_rows
-from rheostat.training.fit import cross_fitted
-from rheostat.training.learners import LEARNERS, TrainingSet
+from rheostat.training.fit import LEARNERS, cross_fitted
+from rheostat.training.learners import TrainingSet
 from rheostat.training.lexicon import TextRows
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.sampled_items import Items
