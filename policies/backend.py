@@ -70,7 +70,7 @@ class VllmBackend:
         self._more_headers = more_headers
         self._client = HttpClient(
             self.url,
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             connect_timeout_s=connect_timeout_s,
             idle_timeout_s=idle_timeout_s,
             keepalive_s=KEEPALIVE_S,

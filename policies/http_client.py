@@ -180,8 +180,10 @@ class HttpClient:
         """The server's origin; a URL that names none is found out here, since a client may be made long before it is used."""
         if self._origin is None:
             origin = Origin.parse(self._url)
-            own = {"Host": origin.authority} | ({"Authorization": origin.credentials} if origin.credentials else {})
-            self._common = _lines(own | dict(self._headers))
+            # Bodies are given as they come, so none may be compressed; without the header a server may choose.
+            own = {"Host": origin.authority, "Accept-Encoding": "identity"}
+            credentials = {"Authorization": origin.credentials} if origin.credentials else {}
+            self._common = _lines(own | credentials | dict(self._headers))
             self._ssl = ssl.create_default_context() if origin.scheme == "https" else None
             self._origin = origin
         return self._origin

@@ -45,8 +45,9 @@ async def test_a_request_says_what_was_asked_with_the_headers_of_all_and_its_own
         assert await fetched(client) == b"fine"
         host = server.url.removeprefix("http://")
     post, get = server.requests
-    assert post == f"POST /under/path HTTP/1.1\r\nHost: {host}\r\nX-All: 1\r\nX-Own: 2\r\nContent-Length: 2\r\n\r\n{{}}".encode()
-    assert get == f"GET /under/ HTTP/1.1\r\nHost: {host}\r\nX-All: 1\r\n\r\n".encode()
+    of_all = f"HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\nX-All: 1\r\n"
+    assert post == f"POST /under/path {of_all}X-Own: 2\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    assert get == f"GET /under/ {of_all}\r\n".encode()
 
 
 async def test_one_connection_serves_requests_in_a_row():
