@@ -160,7 +160,20 @@ def test_an_address_is_taken_apart():
     assert Origin.parse("http://[::1]:8000")[:5] == ("http", "::1", 8000, "", "[::1]:8000")
 
 
-async def test_https_checks_the_servers_certificate():
+async def test_https_checks_the_servers_certificate(monkeypatch):
+    given = []
+
+    async def refused(_, host, port, *, ssl):
+        given.append((host, port, ssl.verify_mode, ssl.check_hostname))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refused)
+    with pytest.raises(UnreachableError):
+        await fetched(client_of("https://example.org"))
+    assert given == [("example.org", 443, ssl.CERT_REQUIRED, True)]
+
+
+async def test_over_https_nothing_is_sent_to_a_server_that_speaks_no_tls():
     async with Bare(says(b"")) as server:
         with pytest.raises(UnreachableError) as caught:
             await fetched(client_of(server.url.replace("http:", "https:"), connect_timeout_s=0.2))
