@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rheostat.data.ledger import TOKENS_PER_PRICE_UNIT, Ledger, Price
 
 COUNT = st.integers(0, 10**9)
-LEDGERS = st.builds(Ledger, calls=COUNT, prompt=COUNT, completion=COUNT, reasoning=COUNT, verifier=COUNT, wasted=COUNT)
+LEDGERS = st.builds(Ledger, calls=COUNT, prompt=COUNT, cached_prompt=COUNT, completion=COUNT, reasoning=COUNT, verifier=COUNT, wasted=COUNT)
 
 
 @given(LEDGERS, LEDGERS, LEDGERS)
@@ -15,6 +15,12 @@ def test_adding_is_associative_and_has_a_zero(a: Ledger, b: Ledger, c: Ledger) -
     assert (a + b) + c == a + (b + c)
     assert a + b == b + a
     assert a + Ledger() == a
+
+
+@given(LEDGERS, LEDGERS)
+def test_every_count_is_added(a: Ledger, b: Ledger) -> None:
+    for name in Ledger.__struct_fields__:
+        assert getattr(a + b, name) == getattr(a, name) + getattr(b, name)
 
 
 @given(LEDGERS, LEDGERS)
