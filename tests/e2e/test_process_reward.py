@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from rheostat.data.answers import same
 from rheostat.data.problems import problems
-from rheostat.data.schema import Action, Attempt, Query
+from rheostat.data.schema import Action, Query
 from rheostat.policies.backend import VllmBackend
 from rheostat.policies.base import Toolbox
 from rheostat.policies.engine import Engines
@@ -18,21 +18,9 @@ from rheostat.policies.run import run_action
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rewards import ProcessReward
 from tests.e2e.conftest import Stack
+from tests.policies.scorers.conftest import Booked
 
 STEPS = ("7+8+0=15", "2+4+1=7", "The answer is 75")
-
-
-class Booked:
-    """A call that only books."""
-
-    def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
-
-    def book(self, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
-
-    async def __call__(self, request, kind="completion"):
-        raise AssertionError("a reward model generates nothing")
 
 
 @pytest.fixture(scope="module")
