@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rheostat.data.schema import Action
     from rheostat.policies.backend import VllmBackend
-    from rheostat.serving.config import Config
+    from rheostat.serving.config import BackendConfig, Config
+
+T = TypeVar("T")
 
 PRM = "prm"
 LEARNED_FOLDER = "verifier"
@@ -80,20 +82,24 @@ def equipped_for(actions: Sequence[Action], config: Config, state: Path, *, comp
 
 
 def servers_of(config: Config, environ: Mapping[str, str]) -> dict[str, list[VllmBackend]]:
-    """The replicas of each model; whoever asks closes them.
+    """The replicas of each model; whoever asks closes them; errors as `by_model`."""
+    from rheostat.policies.backend import VllmBackend
+
+    return by_model(config, environ, lambda each, key: VllmBackend(each.name, each.url, model=each.served_model or each.model, api_key=key))
+
+
+def by_model(config: Config, environ: Mapping[str, str], make: Callable[[BackendConfig, str | None], T]) -> dict[str, list[T]]:
+    """What `make` gives for each configured backend and its key, in lists by model.
 
     Raises:
         ConfigError: a variable named in the configuration is not set.
     """
-    from rheostat.policies.backend import VllmBackend
     from rheostat.serving.config import secret
 
-    servers: dict[str, list[VllmBackend]] = {}
+    made: dict[str, list[T]] = {}
     for each in config.backend:
-        key = secret(each.api_key_env, environ)
-        replica = VllmBackend(each.name, each.url, model=each.served_model or each.model, api_key=key)
-        servers.setdefault(each.model, []).append(replica)
-    return servers
+        made.setdefault(each.model, []).append(make(each, secret(each.api_key_env, environ)))
+    return made
 
 
 def _engine_url(state: Path, name: str) -> str | None:

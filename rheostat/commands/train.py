@@ -66,7 +66,7 @@ def collect(
     from rheostat.commands.sweep import run_whole
     from rheostat.data.tasks import load_tasks
     from rheostat.data.verifiers import verifier as verifier_named
-    from rheostat.serving.config import secret
+    from rheostat.equipment import by_model
     from rheostat.training import collect as collecting
     from rheostat.training.bulk import BulkBackend
     from rheostat.training.samplers import Sampler
@@ -74,10 +74,9 @@ def collect(
     loaded = with_backends(load_config(config, state), backend)
     queries = load_tasks(tasks, n=n, seed=seed)
     grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
-    backends: dict[str, list[BulkBackend]] = {}
-    for each in loaded.backend:
-        key = secret(each.api_key_env, os.environ)
-        backends.setdefault(each.model, []).append(BulkBackend(each.url, each.url, model=each.served_model or each.model, api_key=key))
+    backends = by_model(
+        loaded, os.environ, lambda each, key: BulkBackend(each.url, each.url, model=each.served_model or each.model, api_key=key)
+    )
     samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
     path = store or state / "samples.db"
     path.parent.mkdir(parents=True, exist_ok=True)
