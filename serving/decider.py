@@ -101,14 +101,17 @@ class Decider:
             self._metrics.predictor_failures.inc()
             return None
 
-    def explain(self, ask: Ask) -> dict[str, Any]:
+    async def explain(self, ask: Ask) -> dict[str, Any]:
         """What the controller sees in a request; the fallback's view where `decide` falls back."""
+        serving = self._current
         try:
-            return self._current.controller.explain(ask)
+            if not serving.in_thread:
+                return serving.controller.explain(ask)
+            return await self._worker.explain(serving.controller, ask)
         except InfeasibleError:
-            log.info("bundle %s fits no model that is up: the fallback explains", self._current.version)
+            log.info("bundle %s fits no model that is up: the fallback explains", serving.version)
         except Exception:  # as in `decide`
-            log.exception("bundle %s could not explain a decision: the fallback does", self._current.version)
+            log.exception("bundle %s could not explain a decision: the fallback does", serving.version)
             self._metrics.predictor_failures.inc()
         return self._fallback.controller.explain(ask)
 

@@ -67,9 +67,9 @@ class Decisions:
         degraded = decision.degraded or (REROUTED if failed else None)
         return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=target.tier or "", degraded=degraded)
 
-    def explain(self, admitted: Admitted) -> dict[str, Any]:
+    async def explain(self, admitted: Admitted) -> dict[str, Any]:
         """What the router sees in a request; nothing where the request leaves it nothing to choose."""
-        return {} if admitted.target.model else self._decider.explain(self._ask(admitted, NONE_FAILED))
+        return {} if admitted.target.model else await self._decider.explain(self._ask(admitted, NONE_FAILED))
 
     def follow(self, admitted: Admitted, decision: Decision) -> Guidance | None:
         """What the router knows beyond a decision just made."""

@@ -1,4 +1,4 @@
-"""One thread for decisions whose encoder takes milliseconds, and a bound on how long a request waits for it.
+"""One thread for whatever asks an encoder that takes milliseconds, and a bound on how long a decision waits for it.
 
 The bound is on the wait and the work together: under load a decision without an embedding is better than a queue.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -54,6 +54,10 @@ class EncoderWorker:
             return encoded.result()
         self._on_late()
         return _unread(controller.decide_unread(ask))
+
+    async def explain(self, controller: Decides, ask: Ask) -> dict[str, Any]:
+        """What `Decides.explain` says, with the embedding, however long that takes."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, controller.explain, ask)
 
 
 def _unread(decision: Decision) -> Decision:

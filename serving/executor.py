@@ -105,7 +105,7 @@ class Executor:
         """The decision that would be made, and why; nothing is spent and nothing is recorded."""
         decision = await self._decisions.decide(admitted)
         shown = {name: value for name, value in msgspec.to_builtins(decision).items() if name not in NOT_SHOWN}
-        return {"decision": shown, "explanation": self._decisions.explain(admitted)}
+        return {"decision": shown, "explanation": await self._decisions.explain(admitted)}
 
     async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
         failed, spent = NONE_FAILED, Ledger()

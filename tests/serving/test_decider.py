@@ -28,6 +28,7 @@ class Broken:
         raise self.error
 
     def explain(self, ask):
+        self.thread = threading.current_thread()
         return {"seen": ask.query.text}
 
 
@@ -43,7 +44,7 @@ async def test_a_predictor_that_fails_in_any_way_falls_back_and_is_counted():
     assert (decision.action, decision.degraded) == ("pocket/cot@64", "predictor_failed")
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 1
     assert made.version == "7"
-    assert made.explain(ASK) == {"seen": "hello there"}
+    assert await made.explain(ASK) == {"seen": "hello there"}
 
 
 async def test_an_infeasible_strict_request_is_no_failure_of_the_predictor():
@@ -70,17 +71,18 @@ class Blind(Broken):
 async def test_where_the_fallback_decides_it_explains_too(error, counted):
     made, metrics = decider()
     made.swap(Serving(controller=Blind(error), version="7"))
-    assert made.explain(ASK) == FALLBACK.explain(ASK)
+    assert await made.explain(ASK) == FALLBACK.explain(ASK)
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == counted
 
 
 @pytest.mark.parametrize("in_thread", [True, False])
-async def test_a_slow_encoder_decides_off_the_loop(in_thread):
+async def test_a_slow_encoder_decides_and_explains_off_the_loop(in_thread):
     made, _ = decider()
     broken = Broken(ValueError())
     made.swap(Serving(controller=broken, version="7", in_thread=in_thread))
-    await made.decide(ASK)
-    assert (broken.thread is not threading.main_thread()) == in_thread
+    for asked in (made.decide, made.explain):
+        await asked(ASK)
+        assert (broken.thread is not threading.main_thread()) == in_thread
 
 
 def test_labels_stay_bounded_whatever_clients_force():
