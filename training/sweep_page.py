@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Action
+from rheostat.policies.needs import needs
 from rheostat.router.base import Array
 from rheostat.training.axes import AXES, Ladder, ladder
 from rheostat.training.evaluate import Bootstrap, Interval
@@ -237,10 +238,8 @@ def _price(held: Grid) -> float:
 
 def _is_fair(name: str, model: str) -> bool:
     """Whether an action neither asks another model nor the reference."""
-    strategy = name.partition("/")[2]
-    asked = re.findall(r"checker=([\w-]+)|models=([\w+-]+)|([\w-]+)/", strategy)
-    others = {each for groups in asked for group in groups for each in group.split("+") if each}
-    return others <= {model} and "by=verifier" not in strategy
+    wanted = needs(Action.parse(name))
+    return wanted.models <= {model} and "verifier" not in wanted.scorers
 
 
 def _bare(name: str) -> str:

@@ -60,6 +60,16 @@ def test_the_dearer_model_stands_behind_the_cheaper_one_at_equal_cost() -> None:
     assert float(cells(page, "50 ")[1]) > float(cells(page, "50 ")[2])
 
 
+def test_actions_that_ask_another_model_or_the_reference_are_not_matched_and_those_that_ask_their_own_are() -> None:
+    own, *unfair = "big-1.5/verify(checker=big-1.5)@256", "sm-0.5/verify(checker=big-1.5)@256", "sm-0.5/best_of_n(by=verifier,n=2)@256"
+    right = [row(name, family, i, correct=1.0, tokens=10, price=1.0) for name in (own, *unfair) for family in FAMILIES for i in range(80)]
+    last = section([*rows("sm-0.5"), *rows("big-1.5", price=5.0), *right], "python it").splitlines()[-1]
+    _, small, large, _ = (cell.strip() for cell in last.strip("|").split("|"))
+
+    assert float(small) < 0.9
+    assert float(large) == 1.0
+
+
 def test_models_that_share_too_few_queries_are_not_matched() -> None:
     assert "more compute against" not in section([*rows(), *rows("large", n=30)], "python it")
 
