@@ -11,7 +11,7 @@ from rheostat.router.base import Array
 from rheostat.router.bundle import Bundle
 from rheostat.router.predictor import PriceVector
 from rheostat.router.promises import PromisedPath, Trial
-from rheostat.router.rules import Mask, MultiplierPath, choose_rows, multiplier_grid
+from rheostat.router.rules import Mask, MultiplierPath, choose_along, multiplier_grid
 
 _MAX_PATHS = 64
 
@@ -47,7 +47,7 @@ class Paths:
         """(m, L) the action that each policy on the path takes on each of the m fresh queries, far ones left to the guard."""
         held_out, fresh = self._held_out, self._held_out.fresh
         p, expected = held_out.p_correct[fresh][:, allowed], self._expected[fresh][:, allowed]
-        picks = np.stack([choose_rows(p, expected, multiplier) for multiplier in self.of(allowed).multiplier], axis=1)
+        picks = choose_along(p, expected, self.of(allowed).multiplier)
         guarded = np.where(held_out.far[fresh][:, None], self._guarded(p, allowed)[:, None], picks)
         return np.asarray(np.flatnonzero(allowed)[guarded])
 

@@ -7,6 +7,7 @@ action whose lower bound meets the target. Ties go to the cheaper action, then t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,11 @@ def choose_rows(p_correct: Array, cost: Array, multiplier: float) -> npt.NDArray
     return np.asarray(np.where(tied, cost, np.inf).argmin(axis=1), dtype=np.intp)
 
 
+def choose_along(p_correct: Array, cost: Array, multipliers: Iterable[float]) -> npt.NDArray[np.intp]:
+    """(n, L) what `choose_rows` takes at each of L multipliers."""
+    return np.stack([choose_rows(p_correct, cost, multiplier) for multiplier in multipliers], axis=1)
+
+
 def multiplier_grid(cost: Array, size: int = 121) -> Array:
     """(size,) multipliers from `take the cheapest` to `take the most accurate`, evenly spaced in the logarithm.
 
@@ -98,7 +104,7 @@ class MultiplierPath:
             grid: (L,) multipliers; from the costs when None.
         """
         grid = multiplier_grid(cost) if grid is None else grid
-        picks = np.stack([choose_rows(p_correct, cost, multiplier) for multiplier in grid], axis=1)
+        picks = choose_along(p_correct, cost, grid)
         seen = np.take_along_axis(reward, picks, axis=1).mean(axis=0)
         levels, lengths = pool_adjacent_violators(seen, np.ones(len(seen)))
         spent = np.take_along_axis(cost if paid is None else paid, picks, axis=1).mean(axis=0)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.router.frontier import upper_hull
-from rheostat.router.rules import choose_rows
+from rheostat.router.rules import choose_along
 from rheostat.training.outcomes import Array
 
 # What a right answer is worth, in mean costs of the best fixed action: below 0.5 nobody would run it, above 50 only accuracy counts.
@@ -51,8 +51,7 @@ class Curve:
 
 def average_rule(p_correct: Array, cost: Array, truth: Costed, multipliers: Array) -> Curve:
     """The `average` rule at every multiplier, on (n, a) predictions."""
-    picks = np.stack([choose_rows(p_correct, cost, multiplier) for multiplier in multipliers], axis=1)
-    return Curve.of(picks, truth)
+    return Curve.of(choose_along(p_correct, cost, multipliers), truth)
 
 
 def oracle(truth: Costed, multipliers: Array) -> Curve:

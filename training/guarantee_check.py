@@ -22,7 +22,7 @@ from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.router.base import Array, Encoder
 from rheostat.router.promises import least_queries
-from rheostat.router.rules import choose_rows, multiplier_grid
+from rheostat.router.rules import choose_along, multiplier_grid
 from rheostat.training.fit import CANDIDATES, MIN_QUERIES, Progress, check_table, fit_predictor, quiet, training_set
 from rheostat.training.guarantee import Certificate, certify, is_binary, p_values, walk
 from rheostat.training.learners import TrainingSet
@@ -255,7 +255,7 @@ def fitted_pool(data: TrainingSet, prices: Mapping[str, Price], *, seed: int) ->
     price = replace(table, tokens=expected).cost_usd(prices)
     grid = multiplier_grid(price[train], GRID_SIZE)
     p = predictor.p_correct(data.features[rest])
-    picks = np.stack([choose_rows(p, price[rest], multiplier) for multiplier in grid], axis=1)
+    picks = choose_along(p, price[rest], grid)
     truth = table.rows(rest)
     groups = np.unique(np.round(place[rest], 12), return_inverse=True)[1]
     return Pool(np.take_along_axis(truth.reward, picks, 1), np.take_along_axis(truth.cost_usd(prices), picks, 1), groups, rest)

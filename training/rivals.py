@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rheostat.router.base import Array
 from rheostat.router.frontier import upper_hull
-from rheostat.router.rules import choose_rows, multiplier_grid
+from rheostat.router.rules import choose_along, multiplier_grid
 from rheostat.training import baselines
 from rheostat.training.baselines import Costed
 from rheostat.training.curves import Spend
@@ -31,7 +31,7 @@ def priced(p_correct: Array, cost: Array, truth: Costed) -> Spend:
         cost: (n, a) expected cost.
         truth: what came.
     """
-    return spend(np.stack([choose_rows(p_correct, cost, multiplier) for multiplier in multiplier_grid(cost)], axis=1), truth)
+    return spend(choose_along(p_correct, cost, multiplier_grid(cost)), truth)
 
 
 def fixed_hull(train: Costed, truth: Costed) -> Spend:
