@@ -36,7 +36,11 @@ class Guard:
 
     def is_far(self, embedding: FeatureRow) -> bool:
         """Whether the query is out of distribution."""
-        return self.distance(embedding) > self.limit
+        return bool(self.far(embedding[None, :])[0])
+
+    def far(self, embeddings: FeatureRow) -> npt.NDArray[np.bool_]:
+        """(n,) which of (n, dimension) queries are."""
+        return distances(self.support, embeddings) > self.limit
 
 
 def distances(support: FeatureRow, embeddings: FeatureRow, *, skipped: int = 0) -> npt.NDArray[np.float32]:

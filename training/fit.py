@@ -349,7 +349,7 @@ def held_out_of(held: TrainingSet, predictor: Predictor, guard: Guard, fresh: Ma
         expected_tokens=costs.tokens(held.features),
         expected_prompt_tokens=np.repeat(prompts[:, None], len(table.actions), axis=1),
         fresh=fresh,
-        far=distances(guard.support, held.features[:, : held.dimension]) > guard.limit,
+        far=guard.far(held.features[:, : held.dimension]),
     )
 
 

@@ -15,9 +15,8 @@ from rheostat.data.segment_files import checked_rows
 from rheostat.router.base import Array, Encoder
 from rheostat.router.bundle import Bundle
 from rheostat.router.calibration import sigmoid
-from rheostat.router.guard import distances
 from rheostat.router.paths import Paths
-from rheostat.router.rules import MultiplierPath, choose_rows
+from rheostat.router.rules import MultiplierPath, choose_along
 from rheostat.router.ruling import FORCED
 from rheostat.training.evaluate import lengths, price_vector
 from rheostat.training.fit import training_set
@@ -105,9 +104,8 @@ def picks_of(
     data, predictor = training_set(table, encoder or bundle.encoder), bundle.predictor
     p = predictor.p_correct(data.features)
     cost = predictor.costs.cost_usd(data.features, lengths(table.texts), price_vector(bundle, prices))
-    far = distances(bundle.guard.support, data.features[:, : data.dimension]) > bundle.guard.limit
-    picks = np.stack([choose_rows(p, cost, multiplier) for multiplier in multipliers], axis=1)
-    return np.where(far[:, None], bundle.guard.action, picks)
+    far = bundle.guard.far(data.features[:, : data.dimension])
+    return np.where(far[:, None], bundle.guard.action, choose_along(p, cost, multipliers))
 
 
 def held_out_path(bundle: Bundle, prices: Mapping[str, Price]) -> MultiplierPath:
