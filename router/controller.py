@@ -144,7 +144,7 @@ class Controller:
 
         Asked for once, it is there when the first request wants it.
         """
-        allowed = np.array([model in models for model in self._models])
+        allowed = self._allowed(frozenset(models))
         return self._paths.promised(allowed, confidence) if allowed.any() else None
 
     def _decided(self, ask: Ask, situation: Situation, choose: Callable[[Situation], Ruling]) -> Decision:
