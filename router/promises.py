@@ -44,8 +44,7 @@ class Trial(NamedTuple):
         Args:
             seed: of the coins; they only matter where a reward is neither 0 nor 1.
         """
-        coin = np.random.default_rng(seed).random((len(rewards), 1))
-        return cls(multiplier, (coin < rewards).sum(axis=0), len(rewards))
+        return cls(multiplier, came_true(rewards, seed=seed).sum(axis=0), len(rewards))
 
     def promised(self, confidence: float) -> PromisedPath:
         """What each policy promises.
@@ -105,6 +104,11 @@ class PromisedPath:
         if needed is not None:
             return f"{said}: {target:g} needs about {needed:,}"
         return f"{said}, and the dearest policy was right on {self.best:.3f} of them: more queries will not lift it to {target:g}"
+
+
+def came_true(rewards: Array, *, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """(n, L) right or wrong of (n, L) chances to be right, by one throw of a coin a query, the same for all policies."""
+    return np.random.default_rng(seed).random((len(rewards), 1)) < rewards
 
 
 def rounded_down(accuracy: float) -> str:

@@ -11,6 +11,7 @@ from rheostat.data.ledger import Price
 from rheostat.router.base import Encoder
 from rheostat.router.held_out import HeldOut
 from rheostat.router.paths import Paths
+from rheostat.router.promises import came_true
 from rheostat.training.evaluate import price_vector
 from rheostat.training.fit import Fitted, held_out_of, training_set
 from rheostat.training.guarantee_check import Pool
@@ -34,7 +35,6 @@ def untouched_pool(fitted: Fitted, prices: Mapping[str, Price], *, encoder: Enco
     paths = Paths(replace(bundle, held_out=joined), vector)
     picks = paths.tested_picks(paths.every)
     reward = np.take_along_axis(joined.reward[joined.fresh], picks, axis=1)
-    right = np.random.default_rng(seed).random((len(reward), 1)) < reward
     number = np.arange(len(reward))
     cost = np.take_along_axis(joined.cost_usd(vector)[joined.fresh], picks, axis=1)
-    return Pool(right.astype(np.float64), cost, number, number)
+    return Pool(came_true(reward, seed=seed).astype(np.float64), cost, number, number)
