@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rheostat.router.base import Array, Encoder, FeatureRow, TokenEncoder
 from rheostat.router.lexicon import BITS, Lexicon, buckets, joined
 from rheostat.training.embeddings import embed, unheard
+from rheostat.training.split import thinned
 
 DIMENSION = 128
 TEXTS_PER_DIRECTION = 50  # with fewer, learners found chance in the directions of small logs
@@ -66,8 +67,7 @@ def fit_lexicon(texts: Sequence[Sequence[int]], *, dimension: int = DIMENSION) -
     from scipy.sparse import csr_matrix
     from sklearn.utils.extmath import randomized_svd
 
-    step = max(1, -(-len(texts) // MAX_TEXTS))
-    held = [buckets(tokens) for tokens in texts[::step]]
+    held = [buckets(texts[row]) for row in thinned(np.arange(len(texts)), MAX_TEXTS)]
     if not held:
         return None
     rows = np.repeat(np.arange(len(held)), [len(each) for each in held])
