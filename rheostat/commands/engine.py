@@ -25,8 +25,11 @@ def start(
     json: Json = None,
 ) -> None:
     """Start an engine and wait until it is ready."""
+    from rheostat.data.errors import EngineError
     from rheostat.policies.engine import Engines
 
+    if vllm and not vllm[0].startswith("-"):  # vLLM takes such a word too, and serves what --model says
+        raise EngineError(f"{vllm[0]!r} is no argument for the vLLM server: a model is named with --model {vllm[0]}")
     with progress(f"starting {model}") as advance:
         started = Engines(state / "engines").start(
             model,

@@ -58,6 +58,7 @@ def test_status_of_no_engines_is_an_empty_list_in_json(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("engine", "start", "pocket-large", "--timeout", "0"), "a model is named with --model pocket-large"),
         (("engine", "logs", "--model", "smol"), "no log of an engine called 'smol'"),
         (("train", "missing.parquet"), "missing.parquet"),
         (("report",), "run rheostat train LOG first"),
