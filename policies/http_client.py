@@ -48,7 +48,7 @@ class Origin(NamedTuple):
 
 
 class HttpClient:
-    """Sends requests to one server. Made anywhere; used on one event loop until it is closed.
+    """Sends requests to one server. Made anywhere; used on one event loop.
 
     Args:
         url: the server's address; paths of requests come behind its own.
