@@ -18,7 +18,7 @@ from rheostat.router.ruling import FORCED
 from rheostat.serving.checker import Checker
 from rheostat.serving.context import note
 from rheostat.serving.job import Job
-from rheostat.serving.metrics import Metrics
+from rheostat.serving.metrics import PASSTHROUGH, Metrics
 from rheostat.serving.path import Step
 from rheostat.serving.pool import Pools
 from rheostat.serving.runner import OnEvidence, Runner, note_result
@@ -68,9 +68,9 @@ class Verification:
     def next_action(self, decision: Decision, tried: Sequence[str] = ()) -> Action | None:
         """The action that would follow a refused answer: the likeliest of the decision's alternatives that is left.
 
-        None where the client named the action, where there is none left, or where it was turned off.
+        None where the client named the action, after a plain call, where there is none left, or where it was turned off.
         """
-        if not self._escalate or decision.rule == FORCED:
+        if not self._escalate or decision.rule == FORCED or Action.parse(decision.action).strategy == PASSTHROUGH:
             return None
         left = [(p, spelling) for spelling, (p, _) in decision.alternatives.items() if spelling not in (decision.action, *tried)]
         return Action.parse(max(left)[1]) if left else None

@@ -207,9 +207,9 @@ async def test_answers_that_took_all_the_tokens_there_were_leave_room_for_the_ch
     assert [attempt.kind for attempt in job.meter.attempts[1:]] == ["verifier"] * 3
 
 
-def test_a_check_is_set_aside_for_each_of_several_answers():
+def test_a_check_is_set_aside_for_each_of_several_answers_and_no_other_answer_which_a_plain_call_never_has():
     verification, _ = made(Scripted())
-    job, _ = decided("m/passthrough@192", rule="passthrough", alternatives={})
+    job, _ = decided("m/passthrough@192")
     assert verification.caps(job.decision, 3) == [("m", 3 * CHECK_TOKENS)]
 
 
