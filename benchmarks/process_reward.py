@@ -145,6 +145,7 @@ def main() -> None:
     args = parser.parse_args()
     models = args.model or list(POCKET_MODELS)
     command = f"python benchmarks/process_reward.py --n {args.n} --queries {args.queries} --seed {args.seed}"
+    command += "".join(f" --model {model}" for model in args.model or ())
     parts = [HEADING, f"Written by `{command}`.", *(asyncio.run(measure(args, model)) for model in models)]
     page = "\n\n".join(parts) + "\n"
     print(page)

@@ -167,6 +167,7 @@ def main(
     queries = load_tasks(tasks, n=questions, seed=seed)
     found = asyncio.run(compared(plain, profile, queries, samples=samples, seed=seed))
     command = f"python benchmarks/speculation.py --model {model} --questions {questions} --samples {samples}"
+    command += f" --tasks {tasks} --seed {seed}"
     page = section(command, found, examined(plain, profile, questions), load)
     typer.echo(page)
     if docs is not None:

@@ -199,6 +199,7 @@ def main(
         bench.peer("optillm", "best_of_n", install),
     ]  # fmt: skip
     command = f"python benchmarks/peers/run.py --install FOLDER --model {model} --questions {questions} --k {k}"
+    command += f" --tasks {tasks} --seed {seed}"
     page = section(command, rows, k=k, model=model, load=load, seed=seed)
     typer.echo(page)
     if docs is not None:
