@@ -15,6 +15,11 @@ from rheostat.router.calibration import clamp
 from rheostat.router.predictor import LOGIT_LIMIT
 
 
+def standardised(features: FeatureRow, mean: FeatureRow, scale: FeatureRow) -> FeatureRow:
+    """Rows with the training rows' means and deviations taken out, clipped at 6 sigma: what networks are fitted on and asked with."""
+    return clamp(np.asarray((features - mean) / scale, dtype=np.float64), -6.0, 6.0).astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Networks:
     """`m` networks of one hidden ReLU layer, each giving the logits of all actions.
@@ -34,8 +39,7 @@ class Networks:
 
     def logits(self, features: FeatureRow) -> Array:
         """(n, a) mean logits within +-LOGIT_LIMIT of (n, d) rows, standardised and clipped at 6 sigma."""
-        standard = clamp(np.asarray((features - self.mean) / self.scale, dtype=np.float64), -6.0, 6.0)
-        rows = standard.astype(np.float32)
+        rows = standardised(features, self.mean, self.scale)
         hidden = np.maximum(rows @ self.inner + self.inner_bias[:, None], np.float32(0))
         mean = (hidden @ self.outer + self.outer_bias[:, None]).mean(axis=0)
         return clamp(np.asarray(mean, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from rheostat.router.base import Array, FeatureRow
-from rheostat.router.calibration import clamp, logit
-from rheostat.router.networks import Networks
+from rheostat.router.calibration import logit
+from rheostat.router.networks import Networks, standardised
 from rheostat.router.sequential import Network
 from rheostat.training.learners import TrainingSet, action_means
 from rheostat.training.networks import Fitting
@@ -29,7 +29,7 @@ def fit_networks(data: TrainingSet, seed: int = 0) -> Networks:
     """Networks fitted to the weighted rewards by cross-entropy."""
     mean = data.features.mean(axis=0)
     scale = np.maximum(data.features.std(axis=0), np.float32(1e-6))
-    rows = np.asarray(clamp((data.features - mean) / scale, -6, 6), dtype=np.float32)
+    rows = standardised(data.features, mean, scale)
     fitted = [_fitted(rows, data, NETWORKS * seed + number) for number in range(NETWORKS)]
     inner, outer = (np.stack([network.weights[layer] for network in fitted]) for layer in (0, 1))
     inner_bias, outer_bias = (np.stack([network.biases[layer] for network in fitted]) for layer in (0, 1))
