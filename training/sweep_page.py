@@ -25,6 +25,8 @@ from rheostat.training.scaling import growth
 from rheostat.training.sweep import Row
 from rheostat.training.sweep_report import ActionReport, AxisReport, report
 
+Key = tuple[str, str]  # data set and query
+
 HEADING = "## Sweep"
 ONE_SAMPLE, ONE_CHAIN = "self_consistency(k=1)", "cot"
 SIZES = ",".join(str(2**power) for power in range(8))
@@ -39,11 +41,11 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     actions: tuple[str, ...]
-    keys: tuple[tuple[str, str], ...]
+    keys: tuple[Key, ...]
     reward: Array
     cost: Array
 
-    def on(self, keys: Collection[tuple[str, str]]) -> Grid:
+    def on(self, keys: Collection[Key]) -> Grid:
         """The same on some of its queries."""
         rows = [at for at, key in enumerate(self.keys) if key in keys]
         kept = tuple(self.keys[at] for at in rows)
@@ -77,9 +79,7 @@ def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
 
 def grid(model: str, rows: Sequence[Row]) -> Grid:
     """The actions that were run on nearly all queries of a model, on the queries that they share."""
-    tables: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
-    for row in rows:
-        tables[row.action][row.dataset, row.query_id] = row
+    tables = _by_action(rows)
     most = max(len(table) for table in tables.values())
     whole = {name: table for name, table in tables.items() if len(table) >= NEARLY_ALL * most}
     keys = sorted(set.intersection(*(set(table) for table in whole.values())))
@@ -128,9 +128,7 @@ def _lead(rows: Sequence[Row]) -> str:
 
 
 def _actions(actions: Sequence[ActionReport], rows: Sequence[Row], seed: int) -> str:
-    by_action: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
-    for row in rows:
-        by_action[row.action][row.dataset, row.query_id] = row
+    by_action = _by_action(rows)
     against = [(f"over {label}", _named(by_action, name)) for label, name in (("one sample", ONE_SAMPLE), ("one greedy chain", ONE_CHAIN))]
     lines = []
     for each in actions:
@@ -143,11 +141,19 @@ def _actions(actions: Sequence[ActionReport], rows: Sequence[Row], seed: int) ->
     return markdown(["action", "queries", "right", *(label for label, _ in against), "tokens", "calls", "read", "cost"], lines)
 
 
-def _named(by_action: Mapping[str, dict[tuple[str, str], Row]], strategy: str) -> dict[tuple[str, str], Row]:
+def _by_action(rows: Sequence[Row]) -> dict[str, dict[Key, Row]]:
+    """The runs of each action, by query."""
+    tables: dict[str, dict[Key, Row]] = defaultdict(dict)
+    for row in rows:
+        tables[row.action][row.dataset, row.query_id] = row
+    return tables
+
+
+def _named(by_action: Mapping[str, dict[Key, Row]], strategy: str) -> dict[Key, Row]:
     return next((table for name, table in by_action.items() if _bare(name) == strategy), {})
 
 
-def _gain(mine: Mapping[tuple[str, str], Row], other: Mapping[tuple[str, str], Row], seed: int) -> str:
+def _gain(mine: Mapping[Key, Row], other: Mapping[Key, Row], seed: int) -> str:
     """The paired difference on the queries both were run on."""
     keys = sorted(set(mine) & set(other))
     if not keys or mine is other:
