@@ -24,7 +24,7 @@ from rheostat.policies.http_connection import Connection
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
 from rheostat.policies.templates import Templates
-from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentError, TransportErrors, refusal
+from rheostat.policies.transport import KEEPALIVE_S, NotSentError, TransportErrors, refusal
 
 ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
@@ -177,7 +177,7 @@ class VllmBackend:
         with self._errors():
             async with self._client.exchange("POST", path, body=body, headers=self._json_headers(), until=self._latest()) as answer:
                 if answer.status != 200:
-                    raise await self._refusal(answer)
+                    raise await refusal(self.name, answer)
                 return await answer.read_all()
 
     async def healthy(self) -> bool:
@@ -325,7 +325,7 @@ class VllmBackend:
             answer = await self._open(post, until)
         try:
             if answer.status != 200:
-                raise await self._refusal(answer)
+                raise await refusal(self.name, answer)
             if answer.content_type != EVENT_STREAM:
                 what = f"answered with {answer.content_type} instead of an event stream"
                 raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
@@ -343,14 +343,6 @@ class VllmBackend:
         """The next bytes; none at the end."""
         with self._errors():
             return await answer.read()
-
-    async def _refusal(self, answer: Connection) -> UpstreamError:
-        """The error an answer that is not 200 stands for."""
-        try:
-            body = await answer.read_up_to(MAX_ERROR_BYTES)
-        except OSError:
-            body = b""
-        return refusal(self.name, answer.status, body, answer.headers)
 
     async def _get(self, path: str) -> bytes:
         with self._errors():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 
 import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.http_client import UnreachableError
+from rheostat.policies.http_connection import Connection
 
 # Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
 KEEPALIVE_S = 2.0
@@ -42,14 +42,18 @@ class TransportErrors:
             raise UpstreamError(broke, backend=self._name, retryable=True) from error
 
 
-def refusal(name: str, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError:
-    """The error that a response other than 200 stands for; names of headers are in lower case."""
+async def refusal(name: str, answer: Connection) -> UpstreamError:
+    """The error that an answer other than 200 stands for, also where its body does not come."""
+    try:
+        body = await answer.read_up_to(MAX_ERROR_BYTES)
+    except OSError:
+        body = b""
     return UpstreamError(
-        f"{name} answered {status}: {_reason(body) or 'no reason given'}",
+        f"{name} answered {answer.status}: {_reason(body) or 'no reason given'}",
         backend=name,
-        status=status,
-        retryable=status in RETRYABLE,
-        retry_after_s=_seconds(headers.get("retry-after")),
+        status=answer.status,
+        retryable=answer.status in RETRYABLE,
+        retry_after_s=_seconds(answer.headers.get("retry-after")),
     )
 
 

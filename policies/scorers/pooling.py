@@ -17,7 +17,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking
 from rheostat.policies.http_client import HttpClient
-from rheostat.policies.transport import KEEPALIVE_S, MAX_ERROR_BYTES, NotSentError, TransportErrors, refusal
+from rheostat.policies.transport import KEEPALIVE_S, NotSentError, TransportErrors, refusal
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ class PoolingClient:
         with TransportErrors(self.name, self.url):
             async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until) as answer:
                 if answer.status != 200:
-                    raise refusal(self.name, answer.status, await answer.read_up_to(MAX_ERROR_BYTES), answer.headers)
+                    raise await refusal(self.name, answer)
                 return await answer.read_all()
 
     def _decoded(self, content: bytes, path: str, kind: type[AnyReply]) -> AnyReply:

@@ -7,6 +7,7 @@ import pytest
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.processes import free_port
 from rheostat.policies.scorers.pooling import PoolingClient
+from tests.policies.bare import Bare, says
 
 
 async def test_each_endpoint_is_asked_in_its_own_way(serve, booked) -> None:
@@ -38,6 +39,15 @@ async def test_a_server_that_goes_wrong_is_one_error_and_booked_once(serve, book
         await client.relevance("a", "b", booked)
 
     assert [attempt.status for attempt in booked.attempts] == ["failed"]
+
+
+async def test_a_refusal_whose_reason_breaks_off_is_a_refusal_all_the_same(booked) -> None:
+    cut_off = says(b"HTTP/1.1 429 Busy\r\nretry-after: 3\r\ncontent-length: 9\r\n\r\nbu", close=True)
+    async with Bare(cut_off) as server, PoolingClient("reward", server.url, model="prm") as client:
+        with pytest.raises(UpstreamError, match="answered 429") as refused:
+            await client.relevance("a", "b", booked)
+
+    assert (refused.value.status, refused.value.retryable, refused.value.retry_after_s) == (429, True, 3.0)
 
 
 async def test_a_call_that_was_never_sent_is_not_booked(booked) -> None:
