@@ -142,7 +142,7 @@ def fit(
     if log is not None:
         on_progress("stop rules", 0.1)
         data, stops = with_learned_stops(data, log, parts.train, seed=seed)
-    split = _split(data.table, seed)
+    split = _usable(parts, data.table)
     train = data.rows(split.train)
     on_progress("compare learners", 0.2)
     chosen = choose(train, prices, seed)
@@ -367,9 +367,8 @@ def _guard(data: TrainingSet, train: Rows, tuning: Rows, prices: Mapping[str, Pr
     return Guard(support, float(np.quantile(seen, GUARD_QUANTILE)) + 1e-3, action)
 
 
-def _split(table: OutcomeTable, seed: int) -> Split:
-    """The split by text, with incomplete rows kept out of calibration and test, and repeated questions out of calibration."""
-    split = split_rows(table.texts, seed=seed)
+def _usable(split: Split, table: OutcomeTable) -> Split:
+    """A split with incomplete rows kept out of calibration and test, and repeated questions out of calibration."""
     complete = table.known_in_full
     calibration = distinct(table.texts, split.calibration[complete[split.calibration]])
     parts = Split(split.train, calibration, split.test[complete[split.test]])
