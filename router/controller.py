@@ -275,7 +275,7 @@ class Controller:
 
     def _shortfall(self, situation: Situation) -> str:
         if not situation.admissible.any():
-            return f"no action fits the caps and the deadline {situation.target:.2f}"
+            return "no action fits the caps and the deadline"
         if situation.confidence is not None:
             path = self._paths.promised(situation.allowed, situation.confidence)
             if path.attainable < situation.target:

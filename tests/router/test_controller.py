@@ -96,6 +96,8 @@ def test_nothing_admissible_gives_the_cheapest_with_a_flag(controller):
 def test_strict_requests_get_an_error_that_says_the_attainable(controller):
     with pytest.raises(InfeasibleError, match="best attainable"):
         controller.decide(ask(target_accuracy=0.99, strict=True))
+    with pytest.raises(InfeasibleError, match="no action fits the caps and the deadline; the best"):
+        controller.decide(ask(target_accuracy=0.4, strict=True, max_tokens_total=1))
 
 
 def test_high_stakes_asks_for_the_lower_bound_on_this_query(controller):
