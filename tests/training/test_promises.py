@@ -14,7 +14,6 @@ from rheostat.data.schema import Constraints, Query
 from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
-from rheostat.router.guard import distances
 from rheostat.router.paths import Paths
 from rheostat.training.evaluate import price_vector
 from rheostat.training.fit import Fitted
@@ -111,5 +110,5 @@ def test_a_confidence_outside_the_unit_interval_is_refused(confidence):
 def test_few_new_queries_are_far_from_what_a_router_was_trained_on():
     bundle, test = fitted().bundle, fitted().test
     embeddings = WordEncoder().encode(list(test.texts))
-    assert (distances(bundle.guard.support, embeddings) > bundle.guard.limit).mean() < 0.01
+    assert bundle.guard.far(embeddings).mean() < 0.01
     assert bundle.held_out.far[bundle.held_out.fresh].mean() < 0.02

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.learned_stop import PriorRule
+from rheostat.policies.learned_stop import VOTE_FEATURES, PriorRule
+from rheostat.router.stopping import N_COUNTS, N_VOTES
 from rheostat.training.stop_curves import stopped
 from rheostat.training.stopping import (
     Spent,
@@ -71,6 +72,11 @@ def test_the_served_rule_decides_as_in_training():
     assert PriorRule(policy, (0.0,))(evidence) == "learned"
     assert bool(PriorRule(policy, (1.0,))(evidence)) == bool(stops[prior[:, 0] == 1][0, 0])
     assert PriorRule(policy, (0.0,))(Evidence(candidates=(), chosen=0, why="", planned=K)) is None
+
+
+def test_what_fits_a_rule_and_what_serves_it_agree_which_numbers_are_log_probabilities():
+    assert len(VOTE_FEATURES) == N_VOTES
+    assert [at for at, name in enumerate(VOTE_FEATURES) if "logprob" in name] == list(range(N_COUNTS, N_VOTES))
 
 
 def test_it_stops_only_where_it_may_look():
