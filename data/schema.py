@@ -7,7 +7,6 @@ it all is the Outcome. A Sample is one row of an offline log. The schema version
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import msgspec
 
 from rheostat.data.errors import ActionError
 from rheostat.data.ledger import Ledger
+from rheostat.data.randomness import random_hex
 
 SCHEMA_VERSION = 1
 
@@ -186,6 +186,10 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
     holds: bool
     attainable: float | None = None
 
+    def withdrawn(self) -> Guarantee:
+        """The same one, not kept: for when something else is done than what was tested."""
+        return msgspec.structs.replace(self, holds=False)
+
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What the router chose for a query and why; written before anything is spent."""
@@ -211,6 +215,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     embedding: bytes | None = None  # float16, little endian
     alternatives: dict[str, tuple[float, float]] = {}  # action -> (p_correct, cost_usd) on the frontier
     guarantee: Guarantee | None = None  # where a confidence was asked for
+    checked: bool = False  # its answer is looked at before it goes out, which costs more, and another one may follow
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +234,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     estimated: bool = False
     reward: float | None = None
     reward_source: str | None = None
+    verified: bool | None = None  # whether the answer passed its check; None where it had none, or nobody could say
     attempts: tuple[Attempt, ...] = ()
     error: str | None = None
 
@@ -272,7 +278,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id(prefix: str) -> str:
     """An id that sorts by time and is unique across processes and restarts."""
-    return f"{id_at(prefix, time.time())}{secrets.token_hex(8)}"
+    return f"{id_at(prefix, time.time())}{random_hex()}"
 
 
 def id_at(prefix: str, created_s: float) -> str:

@@ -50,6 +50,7 @@ DECISION = {
     "embedding": ("embedding", "Binary"),
     "alternatives": ("alternatives", "String"),
     "guarantee": ("guarantee", "String"),
+    "checked": ("checked", "Boolean"),
 }
 OUTCOME = {
     "finished_s": ("finished_s", "Float64"),
@@ -63,6 +64,7 @@ OUTCOME = {
     "estimated": ("estimated", "Boolean"),
     "reward": ("reward", "Float64"),
     "reward_source": ("reward_source", "String"),
+    "verified": ("verified", "Boolean"),
     "attempts": ("attempts", "String"),
     "error": ("error", "String"),
 }
@@ -78,7 +80,7 @@ LEDGER = {
 # A reward row shares its columns with the outcomes'.
 REWARD = {"reward": ("reward", "Float64"), "reward_source": ("source", "String"), "created_s": ("created_s", "Float64")}
 JSON_COLUMNS = ("p_interval", "alternatives", "guarantee", "attempts")
-ADDED = ("guarantee",)  # columns that older segments lack: null there
+ADDED = ("guarantee", "checked", "verified")  # columns that older segments lack: null there
 
 Columns = dict[str, tuple[str, str]]
 

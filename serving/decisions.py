@@ -65,7 +65,8 @@ class Decisions:
             decision = msgspec.structs.replace(decision, rule=SESSION)
         decision = in_form(decision, chat, self._config)
         degraded = decision.degraded or (REROUTED if failed else None)
-        return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=target.tier or "", degraded=degraded)
+        checked = Terms.of(admitted).high_stakes
+        return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=target.tier or "", degraded=degraded, checked=checked)
 
     async def explain(self, admitted: Admitted) -> dict[str, Any]:
         """What the router sees in a request; nothing where the request leaves it nothing to choose."""

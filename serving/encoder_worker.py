@@ -62,5 +62,5 @@ class EncoderWorker:
 
 def _unread(decision: Decision) -> Decision:
     """The decision as what it is: nothing is to be learned from what stood in for the embedding, nor promised by it."""
-    guarantee = None if decision.guarantee is None else msgspec.structs.replace(decision.guarantee, holds=False)
+    guarantee = decision.guarantee and decision.guarantee.withdrawn()
     return msgspec.structs.replace(decision, embedding=None, guarantee=guarantee, degraded=decision.degraded or ENCODER_LATE)

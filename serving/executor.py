@@ -133,7 +133,7 @@ class Executor:
         guidance = self._decisions.follow(admitted, decision)
         caps = [(action.model, _cap_tokens(action, guidance))]
         if Terms.of(admitted).high_stakes:
-            caps += self._verification.caps(decision, admitted.chat.n)
+            caps += self._verification.caps(decision, admitted.chat)
         worst = [(model, _worst_case(query.messages, cap_tokens)) for model, cap_tokens in caps]
         usd = sum(ledger.cost_usd(self._jobs.prices.get(model, Price())) for model, ledger in worst)
         with (

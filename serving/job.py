@@ -85,6 +85,7 @@ class Job:
             estimated=any(attempt.estimated for attempt in self.meter.attempts),
             reward=reward,
             reward_source=None if reward is None else self._verifier,
+            verified=self.verified,
             attempts=tuple(self.meter.attempts),
             error=self.error,
         )

@@ -14,6 +14,7 @@ from rheostat.policies.catalogue import is_single_call
 from rheostat.serving.admitted import Admitted
 from rheostat.serving.config import Config
 from rheostat.serving.metrics import PASSTHROUGH
+from rheostat.serving.terms import Terms
 from rheostat.serving.wire import Chat
 
 
@@ -36,23 +37,29 @@ def passthrough_decision(admitted: Admitted, model: str, config: Config, *, bund
         rule=PASSTHROUGH,
         bundle=bundle,
         tenant=admitted.tenant,
+        checked=Terms.of(admitted).high_stakes,
     )
 
 
 def in_form(decision: Decision, chat: Chat, config: Config) -> Decision:
     """The decision, or one plain call of its model where the client fixed the form of the answer.
 
-    Instructions and caps of single-call strategies are made for questions: they would get in the way of tools and
-    schemas. Strategies of several samples pick one of them whole, and stay; several answers are several samples.
+    Strategies of several samples pick one of them whole, and stay; several answers are several samples.
     """
     action = Action.parse(decision.action)
-    if chat.action is not None or not (chat.n > 1 or (fixes_form(chat.query) and is_single_call(action))):
+    if chat.action is not None or not (chat.n > 1 or breaks_form(action, chat.query)):
         return decision
     plain = str(plain_action(action.model, chat, config))
-    guarantee = decision.guarantee
-    if guarantee is not None:  # what was tested is the action as it was decided
-        guarantee = msgspec.structs.replace(guarantee, holds=False)
+    guarantee = decision.guarantee and decision.guarantee.withdrawn()
     return msgspec.structs.replace(decision, action=plain, p_correct=None, p_interval=None, cost_usd=None, guarantee=guarantee)
+
+
+def breaks_form(action: Action, query: Query) -> bool:
+    """Whether the action gets in the way of the form of answer that the client fixed.
+
+    Instructions and caps of single-call strategies are made for questions, not for tools and schemas.
+    """
+    return fixes_form(query) and is_single_call(action)
 
 
 def fixes_form(query: Query) -> bool:

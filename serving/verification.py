@@ -20,6 +20,7 @@ from rheostat.serving.context import note
 from rheostat.serving.job import Job
 from rheostat.serving.metrics import PASSTHROUGH, Metrics
 from rheostat.serving.path import Step
+from rheostat.serving.plain_call import breaks_form
 from rheostat.serving.pool import Pools
 from rheostat.serving.runner import OnEvidence, Runner, note_result
 from rheostat.serving.single_call import is_passthrough
@@ -65,20 +66,21 @@ class Verification:
             result = await self._checked(_Asked(job, chat, terms, on_evidence), result)
         return (result.candidate,)
 
-    def next_action(self, decision: Decision, tried: Sequence[str] = ()) -> Action | None:
-        """The action that would follow a refused answer: the likeliest of the decision's alternatives that is left.
+    def next_action(self, decision: Decision, chat: Chat, tried: Sequence[str] = ()) -> Action | None:
+        """The action that would follow a refused answer: the likeliest of the decision's alternatives that fits and is left.
 
         None where the client named the action, after a plain call, where there is none left, or where it was turned off.
         """
         if not self._escalate or decision.rule == FORCED or Action.parse(decision.action).strategy == PASSTHROUGH:
             return None
-        left = [(p, spelling) for spelling, (p, _) in decision.alternatives.items() if spelling not in (decision.action, *tried)]
-        return Action.parse(max(left)[1]) if left else None
+        done = (decision.action, *tried)
+        left = {Action.parse(spelling): p for spelling, (p, _) in decision.alternatives.items() if spelling not in done}
+        return max((action for action in left if not breaks_form(action, chat.query)), key=left.__getitem__, default=None)
 
-    def caps(self, decision: Decision, n: int) -> list[tuple[str, int]]:
-        """What `n` answers may take besides their own action: model and tokens of their checks, and of another answer with its."""
-        action = self.next_action(decision)
-        first = (Action.parse(decision.action).model, n * CHECK_TOKENS)
+    def caps(self, decision: Decision, chat: Chat) -> list[tuple[str, int]]:
+        """What the answers may take besides their own action: model and tokens of their checks, and of another answer with its."""
+        action = self.next_action(decision, chat)
+        first = (Action.parse(decision.action).model, chat.n * CHECK_TOKENS)
         return [first] if action is None else [first, (action.model, action.max_tokens + CHECK_TOKENS)]
 
     async def _checked(self, asked: _Asked, first: Result) -> Result:
@@ -101,7 +103,7 @@ class Verification:
     async def _another(self, asked: _Asked, first: Result) -> Result | None:
         """What another action answers; None where there is none, or no means for it. The job's path tells of both."""
         job, spent = asked.job, asked.job.ledger.generated
-        action = self.next_action(job.decision, [step.action for step in job.path])
+        action = self.next_action(job.decision, asked.chat, [step.action for step in job.path])
         if action is None or not self._has_means(job, action, asked.terms.limits):
             return None
         if not job.path:

@@ -87,7 +87,8 @@ def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float
     """Rows of segments as a partial table over `actions`, and how many were used or left out and why.
 
     A row is used when the request was answered and rewarded, its text was kept, and one action of the table answered it:
-    what several actions came to says nothing of the first of them alone.
+    what several actions came to says nothing of the first of them alone. Where answers are checked, all rows are left out,
+    not only those that another answer followed: that would keep the questions at which the action did well.
     """
     import polars as pl
 
@@ -147,6 +148,8 @@ def _fate(actions: Sequence[str]) -> pl.Expr:
         .then(pl.lit("no decision"))
         .when(pl.col("rule") == SEQUENTIAL)
         .then(pl.lit("several actions"))
+        .when(pl.col("checked"))
+        .then(pl.lit("checked"))
         .when(pl.col("status") != "ok")
         .then(pl.lit("not answered"))
         .when(pl.col("reward").is_null())

@@ -1,4 +1,6 @@
-"""Decisions for requests whose tier or model leaves the configuration while they are served."""
+"""Decisions for admitted requests, also for those whose tier or model leaves the configuration while they are served."""
+
+import pytest
 
 from rheostat.data.schema import Action
 from rheostat.policies.base import Toolbox
@@ -25,7 +27,7 @@ FALLBACK = FallbackController([Action.parse("large/cot@64"), Action.parse("pocke
 class Served:
     """Decisions under `BEFORE`, and a request that was admitted there; then `AFTER` takes over."""
 
-    def __init__(self, model):
+    def __init__(self, model, options=""):
         self.pools = {"pocket": pool_of(Scripted("a"))[0], "large": pool_of(Scripted("b"))[0]}
         self.decisions = Decisions(
             BEFORE,
@@ -34,7 +36,8 @@ class Served:
             congestion=Congestion(weight=0.0, full_queue=1),
             sessions=Sessions(SessionsConfig()),
         )
-        chat = parse_chat(b'{"model": "%s", "messages": [{"role": "user", "content": "x"}]}' % model.encode())
+        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "x"}}]{options}}}'
+        chat = parse_chat(body.encode())
         self.admitted = admit(chat, Keys(BEFORE).principal([]), config=BEFORE, pools=self.pools, toolbox=Toolbox())
 
     def reload(self):
@@ -64,3 +67,10 @@ async def test_with_nothing_up_only_models_of_the_configuration_are_chosen_from(
     served.reload()
     served.pools["pocket"].replicas = ()
     assert (await served.decisions.decide(served.admitted)).action == "pocket/cot@64"
+
+
+@pytest.mark.parametrize("model", ["auto:brief", "large"])
+async def test_a_decision_says_whether_its_answer_will_be_checked(model):
+    for options, checked in [("", False), (', "rheostat": {"high_stakes": true}', True)]:
+        served = Served(model, options)
+        assert (await served.decisions.decide(served.admitted)).checked is checked

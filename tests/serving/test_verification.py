@@ -6,10 +6,11 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rheostat.data.errors import ConfigError, UpstreamError
 from rheostat.data.ledger import Ledger, Price
-from rheostat.data.schema import Attempt, Constraints, Decision, Query
+from rheostat.data.schema import Attempt, Constraints, Decision, Query, Sampling
 from rheostat.policies.base import Candidate, Toolbox
 from rheostat.policies.critique import CHECK_TOKENS
 from rheostat.policies.fake import FakeBackend
@@ -87,6 +88,7 @@ async def test_an_answer_that_passes_goes_out_as_it_is():
     judge = Scripted(0.5)
     job, answer, metrics = await run(judge)
     assert (judge.seen, job.verified, str(job.action)) == ([answer.text], True, DIRECT)
+    assert job.outcome().verified is True
     assert b'rheostat_verifications_total{result="passed"} 1.0' in metrics.text()
 
 
@@ -136,6 +138,14 @@ async def test_without_another_action_or_the_means_for_it_a_refused_answer_goes_
     assert answer.text == judge.seen[0]
 
 
+async def test_what_would_break_the_form_that_the_client_fixed_does_not_follow():
+    verification, _ = made(Scripted())
+    job, chat = decided(VOTES, alternatives={VOTES: (0.5, 1e-4), COT: (0.9, 1e-5)})
+    query = replace(chat.query, sampling=Sampling(extra={"tools": [{"type": "function"}]}))
+    assert verification.next_action(job.decision, chat) is not None
+    assert verification.next_action(job.decision, replace(chat, query=query)) is None
+
+
 async def test_another_action_that_fails_leaves_the_first_answer():
     backend = FakeBackend(faults=["ok", "refuse"])
     job, _, _ = await run(Scripted(0.0), backend=backend, alternatives={DIRECT: (0.3, 1e-6), COT: (0.75, 1e-5)})
@@ -166,7 +176,7 @@ def test_no_more_is_generated_than_is_set_aside(action, scores):
         job, chat = decided(action)
         await verification.run(job, chat, terms())
         assert job.ledger.generated <= job.meter.cap_tokens
-        assert job.ledger.generated <= int(action.partition("@")[2]) + sum(tokens for _, tokens in verification.caps(job.decision, 1))
+        assert job.ledger.generated <= int(action.partition("@")[2]) + sum(tokens for _, tokens in verification.caps(job.decision, chat))
 
     asyncio.run(ask())
 
@@ -209,8 +219,8 @@ async def test_answers_that_took_all_the_tokens_there_were_leave_room_for_the_ch
 
 def test_a_check_is_set_aside_for_each_of_several_answers_and_no_other_answer_which_a_plain_call_never_has():
     verification, _ = made(Scripted())
-    job, _ = decided("m/passthrough@192")
-    assert verification.caps(job.decision, 3) == [("m", 3 * CHECK_TOKENS)]
+    job, chat = decided("m/passthrough@192")
+    assert verification.caps(job.decision, replace(chat, n=3)) == [("m", 3 * CHECK_TOKENS)]
 
 
 async def test_after_the_deadline_nothing_is_said():

@@ -45,7 +45,7 @@ def log(tmp_path):
 
 
 def row(i, **changes):
-    decision = {"action": ACTIONS[i % 2], "propensity": 0.5, "prompt_text": f"live {i}", "rule": "average"}
+    decision = {"action": ACTIONS[i % 2], "propensity": 0.5, "prompt_text": f"live {i}", "rule": "average", "checked": False}
     outcome = {"status": "ok", "reward": 1.0}
     decision |= {name: value for name, value in changes.items() if name in decision}
     outcome |= {name: value for name, value in changes.items() if name in outcome}
@@ -99,11 +99,12 @@ def test_rows_that_cannot_teach_are_counted_by_reason():
         row(3, action="m/tree@9"),
         row(4),
         row(5, rule="sequential"),
+        row(6, checked=True),
     ]
     orphan = Row(seq=9, kind="outcome", decision_id="x", outcome=rows[4].outcome)
     table, counts = live_table(rows_frame([*rows, orphan]), ACTIONS)
     assert len(table) == 1
-    reasons = ("not answered", "no reward", "text not kept", "unknown action", "several actions", "no decision", "used")
+    reasons = ("not answered", "no reward", "text not kept", "unknown action", "several actions", "checked", "no decision", "used")
     assert counts == dict.fromkeys(reasons, 1)
 
 
