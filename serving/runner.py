@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 
 from rheostat.data.errors import UpstreamError
+from rheostat.data.randomness import random_hex
 from rheostat.data.schema import Action
 from rheostat.policies.base import Candidate, Evidence, Meter, StopRule, Toolbox
 from rheostat.policies.run import Result, run_action
@@ -98,4 +98,4 @@ def note_result(job: Job, result: Result) -> None:
 
 def fresh_seed() -> int:
     """A seed of its own for every run of a strategy: the same question asked twice is drawn twice."""
-    return secrets.randbelow(2**31)
+    return int(random_hex(), 16) % 2**31

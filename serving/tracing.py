@@ -7,9 +7,10 @@ not take part: a parent of its own would be a span nobody has. Source: W3C Trace
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from rheostat.data.randomness import random_hex
 
 MAX_STATE_BYTES = 512
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -47,8 +48,8 @@ def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> Trace:
 
 def new_trace() -> Trace:
     """A trace that begins here."""
-    trace_id = secrets.token_hex(16)
-    return Trace(trace_id, f"00-{trace_id}-{secrets.token_hex(8)}-{SAMPLED}")
+    trace_id = random_hex() + random_hex()
+    return Trace(trace_id, f"00-{trace_id}-{random_hex()}-{SAMPLED}")
 
 
 def _is_valid(match: re.Match[bytes]) -> bool:
