@@ -16,7 +16,6 @@ import msgspec
 from rheostat.data.errors import ActionError
 from rheostat.data.ledger import Ledger
 from rheostat.data.randomness import random_hex
-from rheostat.data.randomness import random_hex
 
 SCHEMA_VERSION = 1
 
