@@ -28,7 +28,7 @@ from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rewards import ProcessReward
 from rheostat.policies.weights import POCKET_MODELS, POCKET_REWARD
 from rheostat.training.evaluate import Bootstrap, Interval
-from rheostat.training.results_page import markdown, replaced
+from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## Process reward model"
 ONE_SAMPLE, VOTE = "one sample", "majority vote"
@@ -150,7 +150,7 @@ def main() -> None:
     page = "\n\n".join(parts) + "\n"
     print(page)
     if args.docs is not None:
-        args.docs.write_text(replaced(args.docs.read_text(encoding="utf-8") if args.docs.exists() else "", page), encoding="utf-8")
+        write_section(args.docs, page)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from rheostat.policies.engine import Engines, EngineState
 from rheostat.policies.evidence import candidate
 from rheostat.policies.likeness import Drawn, Likeness, likeness
 from rheostat.policies.prompts import step_by_step
-from rheostat.training.results_page import markdown, replaced
+from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## N-gram speculation"
 SPECULATION = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 4}
@@ -171,7 +171,7 @@ def main(
     page = section(command, found, examined(plain, profile, questions), load)
     typer.echo(page)
     if docs is not None:
-        docs.write_text(replaced(docs.read_text(encoding="utf-8") if docs.exists() else "", page), encoding="utf-8")
+        write_section(docs, page)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rheostat.training.results_page import replaced
+from rheostat.training.results_page import write_section
 from rheostat.training.sweep_page import section
 from rheostat.training.sweep_report import read_rows
 
@@ -25,8 +25,7 @@ def main(
     """Read the sweeps, and write the section."""
     rows = [row for path in sweeps for row in read_rows(path)]
     command = " ".join(["python benchmarks/strategies.py", *map(str, sweeps)])
-    page = docs.read_text(encoding="utf-8") if docs.exists() else ""
-    docs.write_text(replaced(page, section(rows, command, seed=seed)), encoding="utf-8")
+    write_section(docs, section(rows, command, seed=seed))
     typer.echo(f"{docs}: {len(rows)} runs")
 
 

@@ -34,7 +34,7 @@ from rheostat.training.baselines import Costed
 from rheostat.training.guarantee_check import Check, Pool, Promise, check_pools, fit_pools
 from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Logged, check_priced, read_logged, read_prices
-from rheostat.training.results_page import TableResult, replaced, section
+from rheostat.training.results_page import TableResult, section, write_section
 from rheostat.training.sampled_items import read_items
 
 SAMPLES = 16
@@ -207,9 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = ", ".join(map(str, options.logs))
         sys.exit(f"no Parquet logs{' of that name' if options.only else ''} in {where}: name the folder that has them")
     results = [bench.result() for bench in chosen]
-    options.docs.parent.mkdir(parents=True, exist_ok=True)
-    page = options.docs.read_text(encoding="utf-8") if options.docs.exists() else "# Results\n"
-    options.docs.write_text(replaced(page, section(results, _spelled(options))), encoding="utf-8")
+    write_section(options.docs, section(results, _spelled(options)))
 
 
 def _spelled(options: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -63,6 +64,12 @@ def section(results: Sequence[TableResult], command: str) -> str:
     """The whole section, under `HEADING`."""
     parts = [HEADING, f"Written by `{command}`.", _reading()]
     return "\n\n".join([*parts, *(table_part(result) for result in results)]) + "\n"
+
+
+def write_section(path: Path, new: str) -> None:
+    """Put a section into a page, in place of the one of the same heading; a page that is not there is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(replaced(path.read_text(encoding="utf-8") if path.exists() else "", new), encoding="utf-8")
 
 
 def replaced(page: str, new: str) -> str:

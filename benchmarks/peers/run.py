@@ -31,7 +31,7 @@ from rheostat.policies.prompts import step_by_step
 from rheostat.policies.run import run_action
 from rheostat.policies.weights import resolve_weights
 from rheostat.training.evaluate import Bootstrap
-from rheostat.training.results_page import markdown, replaced
+from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## Peers"
 HERE = Path(__file__).parent
@@ -203,7 +203,7 @@ def main(
     page = section(command, rows, k=k, model=model, load=load, seed=seed)
     typer.echo(page)
     if docs is not None:
-        docs.write_text(replaced(docs.read_text(encoding="utf-8") if docs.exists() else "", page), encoding="utf-8")
+        write_section(docs, page)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from benchmarks.serving import gateways, page
 from benchmarks.serving.gateways import ACTIONS, DIRECT, PASS_THROUGH, RIVALS, Gateway, Place, routed
 from benchmarks.serving.measure import Bench, Row
 from benchmarks.stacks import Process
-from rheostat.training.results_page import replaced
+from rheostat.training.results_page import write_section
 
 PACKAGES = {"vllm-router": "vllm-router", "litellm": "litellm[proxy]"}
 WIDTH = 140  # of the table, also where the terminal is narrower: folded numbers cannot be read
@@ -71,7 +71,7 @@ def main(
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     if docs is not None:
-        docs.write_text(replaced(docs.read_text(encoding="utf-8"), page.section(results)), encoding="utf-8")
+        write_section(docs, page.section(results))
     Console(width=max(WIDTH, Console().width)).print(table(results))
 
 

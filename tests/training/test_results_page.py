@@ -7,7 +7,7 @@ import functools
 import msgspec
 
 from rheostat.training.backtest_stopping import Reference, StopCurve, StopPoint, StopReport
-from rheostat.training.results_page import HEADING, TableResult, replaced, section, table_part
+from rheostat.training.results_page import HEADING, TableResult, replaced, section, table_part, write_section
 from tests.training.test_backtest import report
 
 
@@ -82,3 +82,10 @@ def test_only_the_own_section_is_replaced():
 def test_empty_page_becomes_the_section():
     text = section([result()], "command")
     assert replaced("", text) == text
+
+
+def test_a_page_that_is_not_there_is_made_with_its_folder(tmp_path):
+    page, text = tmp_path / "docs" / "results.md", section([result()], "command")
+    write_section(page, text)
+    write_section(page, text)
+    assert page.read_text(encoding="utf-8") == text
