@@ -2,7 +2,8 @@
 
 A node rules leaves out, wherever it stands in its tree: so all nodes are asked together, and the leftmost leaf that none
 of them ruled out is the one a row comes to. What nodes say of an action is known beforehand, so that a query is held
-against each node once and not once an action. Source: QuickScorer (Lucchese et al. 2015). Knows nothing of learners.
+against each node once and not once an action, and actions that a tree does not tell apart come to one leaf together.
+Source: QuickScorer (Lucchese et al. 2015). Knows nothing of learners.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rheostat.router.base import Array
-from rheostat.router.trees import Nodes, Trees
+from rheostat.router.base import Array, FeatureRow
+from rheostat.router.trees import Trees
 
 MAX_LEAVES = 64  # a leaf is a bit
 BLOCK = 64  # queries at once, so that what is worked on fits into a cache
 
 Bits = npt.NDArray[Any]  # unsigned, as wide as the leaves need
+Positions = npt.NDArray[np.intp]
 Values = npt.NDArray[np.floating[Any]]
 
 
@@ -27,22 +29,28 @@ Values = npt.NDArray[np.floating[Any]]
 class LeafMasks:
     """`t` trees of at most `m` nodes that look at a query; bit i is the i-th leaf of a tree from the left.
 
+    What a tree makes of a query is asked `u` times in all: once for each set of actions that it does not tell apart.
+
     Attributes:
         n_columns: q, of a query.
         feature: (m, t) column of the query that a node looks at.
-        threshold: (m, t) a value up to it rules nothing out.
-        kept: (m, t) the leaves that any other value leaves in reach.
-        by_action: (a, t) the leaves that the nodes over an action leave in reach.
-        first: (t,) where a tree's leaves begin in `value`.
+        threshold: (m, t) a value above it rules leaves out.
+        ruled_out: (m, t) which.
+        tree: (u,) that is asked.
+        in_reach: (u,) the leaves that its nodes over the actions of the set leave in reach.
+        before: (u,) where its leaves begin in `value`, less one.
+        asked: (a, t) where, of the u, stands what a tree makes of an action.
         value: what a leaf adds.
     """
 
     n_columns: int
-    feature: Nodes
-    threshold: Array
-    kept: Bits
-    by_action: Bits
-    first: Nodes
+    feature: Positions
+    threshold: FeatureRow
+    ruled_out: Bits
+    tree: Positions
+    in_reach: Bits
+    before: Positions
+    asked: Positions
     value: Array
 
     @classmethod
@@ -62,29 +70,35 @@ class LeafMasks:
         n_columns = n_features - actions.shape[1]
         over_query = [[node for node in tree.nodes if node.feature < n_columns] for tree in grown]
         bits = _narrowest(max(len(tree.values) for tree in grown))
-        feature, threshold, kept = _laid_out(over_query, bits)
+        feature, threshold, ruled_out = _laid_out(over_query, bits)
+        tree, in_reach, asked = _told_apart([[_in_reach(tree, action, n_columns) for action in actions.tolist()] for tree in grown])
+        first = np.cumsum([0, *(len(tree.values) for tree in grown[:-1])])
         return cls(
             n_columns=n_columns,
             feature=feature,
             threshold=threshold,
-            kept=kept,
-            by_action=np.array([[_in_reach(tree, action, n_columns) for tree in grown] for action in actions], dtype=bits),
-            first=np.cumsum([0, *(len(tree.values) for tree in grown[:-1])], dtype=np.int32),
+            ruled_out=ruled_out,
+            tree=tree,
+            in_reach=np.array(in_reach, dtype=bits),
+            before=first[tree] - 1,
+            asked=asked,
             value=np.concatenate([tree.values for tree in grown]),
         )
 
-    def __call__(self, queries: Values) -> Array:
+    def __call__(self, queries: FeatureRow) -> Array:
         """(n, a) values of (n, q) queries, which must hold no NaN."""
-        blocks = (self._block(queries[at : at + BLOCK]) for at in range(0, len(queries), BLOCK))
-        return np.concatenate([np.zeros((0, len(self.by_action))), *blocks])
+        if len(queries) <= BLOCK:
+            return self._block(queries)
+        return np.concatenate([self._block(queries[at : at + BLOCK]) for at in range(0, len(queries), BLOCK)])
 
-    def _block(self, queries: Values) -> Array:
-        rules_nothing_out = queries[:, self.feature] <= self.threshold
-        in_reach = np.bitwise_and.reduce(np.where(rules_nothing_out, ~self.kept.dtype.type(0), self.kept), axis=1)
-        left = in_reach[:, None, :] & self.by_action
-        # The zeros behind the lowest bit: the leaf's number.
-        leaf = np.bitwise_count(~left & (left - self.kept.dtype.type(1)))
-        return np.asarray(self.value[self.first + leaf].sum(axis=2))
+    def _block(self, queries: FeatureRow) -> Array:
+        is_above = queries.take(self.feature, axis=1) > self.threshold
+        # A product with a truth value is a third of the time that np.where takes.
+        ruled_out = np.bitwise_or.reduce(is_above * self.ruled_out, axis=1)
+        left = self.in_reach & ~ruled_out.take(self.tree, axis=1)
+        # The lowest bit and the zeros behind it: the leaf's number, from one.
+        leaf = np.bitwise_count(left ^ (left - self.in_reach.dtype.type(1)))
+        return np.asarray(self.value.take(self.before + leaf).take(self.asked, axis=1).sum(axis=2))
 
 
 class _Node(NamedTuple):
@@ -128,18 +142,31 @@ def _narrowest(n_bits: int) -> npt.DTypeLike:
     return next(bits for bits in (np.uint16, np.uint32, np.uint64) if n_bits <= np.iinfo(bits).bits)
 
 
-def _laid_out(trees: list[list[_Node]], bits: npt.DTypeLike) -> tuple[Nodes, Array, Bits]:
+def _laid_out(trees: list[list[_Node]], bits: npt.DTypeLike) -> tuple[Positions, FeatureRow, Bits]:
     """The nodes of every tree as a column; what is missing in one rules nothing out."""
     shape = (max(1, *map(len, trees)), len(trees))
-    feature, threshold, kept = np.zeros(shape, np.int32), np.zeros(shape), ~np.zeros(shape, bits)
+    feature, threshold, ruled_out = np.zeros(shape, np.intp), np.zeros(shape), np.zeros(shape, bits)
     for number, nodes in enumerate(trees):
         for at, node in enumerate(nodes):
-            feature[at, number], threshold[at, number] = node.feature, node.threshold
-            kept[at, number] = ~kept.dtype.type(node.ruled_out)
-    return feature, threshold, kept
+            feature[at, number], threshold[at, number], ruled_out[at, number] = node
+    return feature, _rounded_down(threshold), ruled_out
 
 
-def _in_reach(tree: _Marked, action: Values, n_columns: int) -> int:
+def _rounded_down(thresholds: Array) -> FeatureRow:
+    """Single-precision numbers that the same single-precision numbers lie above."""
+    with np.errstate(over="ignore"):
+        near = thresholds.astype(np.float32)
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+def _told_apart(by_tree: list[list[int]]) -> tuple[Positions, list[int], Positions]:
+    """The tree and the leaves of each set of actions with the same leaves in reach, and (a, t) which set an action is in."""
+    place: dict[tuple[int, int], int] = {}
+    asked = [[place.setdefault((number, leaves), len(place)) for leaves in by_action] for number, by_action in enumerate(by_tree)]
+    return np.array([number for number, _ in place]), [leaves for _, leaves in place], np.ascontiguousarray(np.transpose(asked))
+
+
+def _in_reach(tree: _Marked, action: list[float], n_columns: int) -> int:
     """The leaves that the nodes over an action's columns rule out for it are gone."""
     left = (1 << len(tree.values)) - 1
     for node in tree.nodes:

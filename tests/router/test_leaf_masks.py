@@ -20,7 +20,9 @@ def grow(draw_inner, rng, n_leaves: int, width: int) -> list[list[float]]:
     for _ in range(n_leaves - 1):
         at = open_leaves.pop(draw_inner(len(open_leaves)))
         left, right = len(nodes), len(nodes) + 1
-        nodes[at] = [int(rng.integers(width)), float(rng.integers(-2, 3)), left, right, 0.0]
+        # Also just beside a number that single precision has: a row may lie on a threshold, above or below it.
+        threshold = float(rng.integers(-2, 3)) + float(rng.choice([-1e-9, 0.0, 1e-9]))
+        nodes[at] = [int(rng.integers(width)), threshold, left, right, 0.0]
         nodes += [[0, 0.0, left, left, 0.0], [0, 0.0, right, right, 0.0]]
         open_leaves += [left, right]
     for leaf in open_leaves:
@@ -65,7 +67,7 @@ def test_all_actions_at_once_come_to_the_leaves_that_each_row_comes_to(seed, siz
 @pytest.mark.parametrize(("leaves", "bits"), [(16, 16), (17, 32), (33, 64), (64, 64)])
 def test_masks_are_as_wide_as_the_leaves_need(leaves, bits):
     masks = LeafMasks.of(random_trees(0, [leaves]), np.zeros((1, ACTION)), n_features=QUERY + ACTION)
-    assert masks.kept.dtype.itemsize * 8 == bits
+    assert masks.ruled_out.dtype.itemsize * 8 == bits
 
 
 def test_more_leaves_than_bits_are_refused():
