@@ -59,6 +59,27 @@ def with_learned_stops(data: TrainingSet, log: SampleLog, train: Rows, *, seed: 
     return replace(data, table=table), stops
 
 
+def votes_only_rule(action: Action, log: SampleLog, *, seed: int = 0) -> StopPolicy | None:
+    """The rule of one action from votes alone, where there is no router to tell a prior.
+
+    Args:
+        action: a vote whose stop rule is learned.
+        log: with samples of the action's model.
+        seed: of the orders of samples, the check and the boosters.
+
+    Returns:
+        The rule; None where none keeps up with the published one, which then is what the action is run with.
+
+    Raises:
+        ActionError: a learned rule is joined with other rules.
+        DatasetError: the log has no samples of the model.
+    """
+    sampled, looks = log.sampler_of(action), schedule_of(action).checks
+    drawn = _drawn(sampled, np.flatnonzero(sampled.count >= needed(action)), looks[-1], seed)
+    watched = Watched(drawn.runs, np.zeros((len(drawn.row), 0)), drawn.row)
+    return fit_checked(watched, price=_learned(action).price, looks=looks, seed=seed)
+
+
 class _Fitted(NamedTuple):
     """A rule, None for the published one, the catalogue positions of its prior, and what it gives on `rows`."""
 
@@ -77,9 +98,7 @@ class _Runs(NamedTuple):
 
 
 def _fit(action: Action, data: TrainingSet, log: SampleLog, train: Rows, seed: int) -> _Fitted:
-    rule = parse_rule(str(action.arguments["stop"]))
-    if not isinstance(rule, Learned):
-        raise ActionError(f"{action} joins a learned rule with others, which replay does not know: write learned or learned(PRICE)")
+    rule = _learned(action)
     sampled, looks = log.sampler_of(action), schedule_of(action).checks
     rows = np.flatnonzero(sampled.count >= needed(action))
     priors = prior_positions(action, data.table.actions)
@@ -91,6 +110,13 @@ def _fit(action: Action, data: TrainingSet, log: SampleLog, train: Rows, seed: i
     known = watched if policy is None or policy.n_prior else watched.blind
     stops = lead_stops(known.runs, PUBLISHED_LEAD, looks) if policy is None else learned_stops(policy, known.runs, known.prior)
     return _Fitted(policy, priors if policy is not None and policy.n_prior else (), rows, _cells(stops, drawn, sampled, rows, looks))
+
+
+def _learned(action: Action) -> Learned:
+    rule = parse_rule(str(action.arguments["stop"]))
+    if not isinstance(rule, Learned):
+        raise ActionError(f"{action} joins a learned rule with others, which replay does not know: write learned or learned(PRICE)")
+    return rule
 
 
 def prior_positions(action: Action, actions: tuple[str, ...]) -> tuple[int, ...]:

@@ -12,9 +12,9 @@ from rheostat.data.errors import ActionError
 from rheostat.data.schema import Action
 from rheostat.router.stopping import N_VOTES, StopModel
 from rheostat.training.fit import training_set
-from rheostat.training.learned_actions import prior_positions, with_learned_stops
+from rheostat.training.learned_actions import prior_positions, votes_only_rule, with_learned_stops
 from rheostat.training.learners import TrainingSet
-from rheostat.training.replay import default_actions, is_learned, label
+from rheostat.training.replay import default_actions, is_learned, label, schedule_of
 from rheostat.training.split import split_rows
 from tests.training.fitting import WordEncoder, simulated_log
 
@@ -76,3 +76,12 @@ def test_outcomes_of_queries_that_may_not_be_looked_at_change_no_rule():
 def test_a_learned_rule_joined_with_others_is_refused():
     with pytest.raises(ActionError, match="write learned"):
         with_learned_stops(data(COT, "small/self_consistency(k=8,stop=learned|lead(3))@1536"), simulated_log(), np.arange(100), seed=0)
+
+
+def test_a_rule_from_votes_alone_knows_no_prior_and_may_stop_at_the_looks_only():
+    action = Action.parse(LEARNED)
+    rule = votes_only_rule(action, simulated_log())
+    assert rule is not None
+    assert rule.n_prior == 0
+    stops = {drawn for drawn, trees in enumerate(rule.steps, start=1) if trees is not None}
+    assert stops == set(schedule_of(action).checks[:-1])
