@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from rheostat.data.errors import ConfigError
 from rheostat.router.base import Encoder
+from rheostat.router.plain_words import PlainWords
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -92,6 +93,7 @@ class StaticEncoder:
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._plain = PlainWords.of(self._tokenizer)
         self.dimension = int(self._table.shape[1])
         self.encoder_id = f"static:{_hash_files(folder, STATIC_FILES)}"
 
@@ -101,20 +103,28 @@ class StaticEncoder:
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """Token numbers of each text."""
-        return [self._tokenizer.encode(_readable(text), add_special_tokens=False).ids for text in texts]
+        return [self._tokens(text[:MAX_CHARACTERS]) for text in texts]
 
     def read(self, texts: list[str]) -> tuple[Vectors, list[list[int]]]:
         """Vectors and tokens, for which each text is taken apart once."""
         tokens = self.tokens(texts)
-        return np.stack([self._vector(each) for each in tokens]) if texts else np.zeros((0, self.dimension), np.float32), tokens
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for vector, each in zip(vectors, tokens, strict=True):
+            self._mean(each, into=vector)
+        return vectors, tokens
 
-    def _vector(self, tokens: list[int]) -> Vectors:
-        if not tokens:
-            return _unit(self.dimension)
+    def _tokens(self, text: str) -> list[int]:
+        plain = None if self._plain is None else self._plain.tokens(text)
+        return self._tokenizer.encode(_readable(text), add_special_tokens=False).ids if plain is None else plain
+
+    def _mean(self, tokens: list[int], *, into: Vectors) -> None:
         # The sum has the direction of the mean.
-        total = np.add.reduce(self._table[tokens], axis=0)
-        norm = math.sqrt(float(total @ total))
-        return total / np.float32(norm) if norm > 0 else _unit(self.dimension)
+        np.add.reduce(self._table.take(tokens, axis=0), axis=0, out=into)
+        norm = math.sqrt(into.dot(into))
+        if norm > 0:
+            into /= norm
+        else:
+            into[0] = 1.0
 
 
 class SentenceEncoder:
@@ -225,12 +235,6 @@ def _load_sentence_transformer(folder: Path) -> SentenceTransformer:
 def _readable(text: str) -> str:
     """The part an encoder reads: cut, and with lone surrogates replaced, which tokenizers refuse."""
     return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
-
-
-def _unit(dimension: int) -> Vectors:
-    vector = np.zeros(dimension, np.float32)
-    vector[0] = 1.0
-    return vector
 
 
 def _hash_files(folder: Path, names: tuple[str, ...]) -> str:

