@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from string import ascii_letters, digits
 
 import numpy as np
 
@@ -20,6 +21,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CHOICE = re.compile(r"(?m)^\s*\(?[A-H][).:]\s")
 _OPERATORS = "+-*/=<>%^"
 _CODE_MARKS = "{}[];`_#\\"
+# ASCII text is split by a table of 256 bytes, in a fifth of the time that an expression takes.
+_ONLY_LETTERS, _ONLY_DIGITS = (bytes(byte if chr(byte) in kept else 32 for byte in range(256)) for kept in (ascii_letters, digits))
 _QUESTION_WORDS = ("what", "which", "how", "who", "when", "where", "why", "is", "are", "find", "if", "all", "not", "sort", "count")
 
 STATISTICS = (
@@ -49,25 +52,7 @@ STATISTICS = (
 
 def text_statistics(text: str) -> FeatureRow:
     """(len(STATISTICS),) statistics of one text, in the order of `STATISTICS`; finite for every text."""
-    text = text[:MAX_CHARACTERS]
-    length = max(len(text), 1)
-    words = _WORD.findall(text)
-    row = [
-        math.log1p(len(text)),
-        math.log1p(len(words)),
-        sum(map(len, words)) / max(len(words), 1),
-        math.log1p(max(map(len, words), default=0)),
-        *_number_statistics(text, length),
-        *(math.log1p(text.count(mark)) for mark in _OPERATORS),
-        sum(text.count(mark) for mark in _CODE_MARKS) / length,
-        math.log1p(len(_CHOICE.findall(text))),
-        *(math.log1p(text.count(mark)) for mark in "\n,?."),
-        math.log1p(text.count('"') + text.count("'")),
-        sum(map(str.isupper, words)) / max(len(words), 1),
-        0.0 if text.isascii() else sum(character > "\x7f" for character in text) / length,
-        *_question_words(words),
-    ]
-    return np.array(row, dtype=np.float32)
+    return np.array(_statistics(text[:MAX_CHARACTERS]), dtype=np.float32)
 
 
 def feature_names(dimension: int) -> tuple[str, ...]:
@@ -77,24 +62,56 @@ def feature_names(dimension: int) -> tuple[str, ...]:
 
 def feature_rows(embeddings: FeatureRow, texts: Sequence[str]) -> FeatureRow:
     """(n, dimension + len(STATISTICS)) rows from (n, dimension) embeddings and their n texts."""
-    statistics = np.stack([text_statistics(text) for text in texts]) if texts else np.zeros((0, len(STATISTICS)), np.float32)
-    return np.concatenate([embeddings, statistics], axis=1, dtype=np.float32)
+    n, dimension = embeddings.shape
+    rows = np.empty((n, dimension + len(STATISTICS)), np.float32)
+    rows[:, :dimension] = embeddings
+    for row, text in zip(rows, texts, strict=True):
+        row[dimension:] = _statistics(text[:MAX_CHARACTERS])
+    return rows
 
 
-def _number_statistics(text: str, length: int) -> list[float]:
-    numbers = _NUMBER.findall(text)
-    digits = sorted(map(len, numbers), reverse=True)
+def _statistics(text: str) -> list[float]:
+    length = max(len(text), 1)
+    words = _words(text)
+    lengths = list(map(len, words))
+    n_words = max(len(words), 1)
     return [
-        sum(digits) / length,
-        math.log1p(len(numbers)),
-        float(min(digits[0], 50)) if digits else 0.0,
-        float(min(digits[1], 50)) if len(digits) > 1 else 0.0,
-        min(sum(digits) / len(digits), 50.0) if digits else 0.0,
-        # Seventeen digits are enough for a logarithm, and int() of a long run of digits is quadratic.
-        max((math.log1p(int(number[:17])) for number in numbers), default=0.0),
+        math.log1p(len(text)),
+        math.log1p(len(words)),
+        sum(lengths) / n_words,
+        math.log1p(max(lengths, default=0)),
+        *_number_statistics(text, length),
+        *map(math.log1p, map(text.count, _OPERATORS)),
+        sum(map(text.count, _CODE_MARKS)) / length,
+        math.log1p(len(_CHOICE.findall(text))),
+        *map(math.log1p, map(text.count, "\n,?.")),
+        math.log1p(text.count('"') + text.count("'")),
+        sum(map(str.isupper, words)) / n_words,
+        0.0 if text.isascii() else sum(character > "\x7f" for character in text) / length,
+        *map(float, map({*map(str.lower, words)}.__contains__, _QUESTION_WORDS)),
     ]
 
 
-def _question_words(words: list[str]) -> list[float]:
-    present = {word.lower() for word in words}
-    return [float(word in present) for word in _QUESTION_WORDS]
+def _words(text: str) -> list[str]:
+    return text.encode().translate(_ONLY_LETTERS).decode().split() if text.isascii() else _WORD.findall(text)
+
+
+def _numbers(text: str) -> list[str]:
+    return text.encode().translate(_ONLY_DIGITS).decode().split() if text.isascii() else _NUMBER.findall(text)
+
+
+def _number_statistics(text: str, length: int) -> list[float]:
+    numbers = _numbers(text)
+    if not numbers:
+        return [0.0] * 6
+    lengths = sorted(map(len, numbers), reverse=True)
+    n_digits = sum(lengths)
+    return [
+        n_digits / length,
+        math.log1p(len(numbers)),
+        float(min(lengths[0], 50)),
+        float(min(lengths[1], 50)) if len(lengths) > 1 else 0.0,
+        min(n_digits / len(lengths), 50.0),
+        # Seventeen digits are enough for a logarithm, and int() of a long run of digits is quadratic.
+        math.log1p(max(int(number[:17]) for number in numbers)),
+    ]

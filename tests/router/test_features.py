@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import time
 
 import numpy as np
@@ -37,10 +38,19 @@ def test_choices_and_foreign_letters_are_seen():
     assert statistic("día", "non_ascii_share") == pytest.approx(1 / 3)
 
 
+@given(st.text(string.printable))
+def test_ascii_text_has_the_statistics_it_has_beside_other_letters(text):
+    # Behind a foreign mark it is read by expressions, and the mark is neither a letter nor a digit.
+    alone, beside = (dict(zip(STATISTICS, text_statistics(each), strict=True)) for each in (text, f"{text}«"))
+    for name in ("log_words", "mean_word_length", "longest_word", "numbers", "digits_of_longest_number", "mean_digits", "upper_share"):
+        assert alone[name] == beside[name]
+
+
 def test_rows_join_embedding_and_statistics_in_the_order_of_their_names():
     rows = feature_rows(np.ones((2, 3), np.float32), ["a", "b"])
     assert rows.shape == (2, len(feature_names(3)))
     assert feature_names(3)[:3] == ("embedding_0", "embedding_1", "embedding_2")
+    np.testing.assert_array_equal(rows, [[1, 1, 1, *text_statistics(text)] for text in "ab"])
     assert feature_rows(np.zeros((0, 3), np.float32), []).shape == (0, len(feature_names(3)))
 
 
