@@ -12,7 +12,7 @@ import matplotlib as mpl
 import msgspec
 
 from rheostat.data.errors import DatasetError
-from rheostat.training.evaluate import Evaluation
+from rheostat.training.evaluation import Evaluation
 from rheostat.training.pipeline import EVALUATION_FILE, latest_training
 
 mpl.use("Agg")

@@ -27,7 +27,7 @@ from rheostat.policies.prompts import step_by_step
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rewards import ProcessReward
 from rheostat.policies.weights import POCKET_MODELS, POCKET_REWARD
-from rheostat.training.evaluate import Bootstrap, Interval
+from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## Process reward model"

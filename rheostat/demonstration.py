@@ -29,7 +29,8 @@ from rheostat.training.registry import Registry
 from rheostat.training.tracking_server import TrackingServer
 
 if TYPE_CHECKING:
-    from rheostat.training.evaluate import Evaluation, Interval, Point
+    from rheostat.training.bootstrap import Interval
+    from rheostat.training.evaluation import Evaluation, Point
 
 SHARES = (0.7, 0.85, 0.95)  # of the best fixed action's accuracy: the three targets asked for
 MODELS = {"pocket": 1.0, "pocket-large": 5.0}  # USD per million generated tokens, in the ratio of their parameters

@@ -22,9 +22,9 @@ from rheostat.router.features import feature_rows
 from rheostat.router.frontier import frontier
 from rheostat.training import baselines, rivals
 from rheostat.training.baselines import Costed
+from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.curves import Spend, aiq, apgr, cost_interval
 from rheostat.training.embeddings import unheard
-from rheostat.training.evaluate import Bootstrap, Interval
 from rheostat.training.fit import Progress, check_table, quiet
 from rheostat.training.learners import TrainingSet, fit_costs
 from rheostat.training.lexicon import TextRows

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rheostat.data.errors import DatasetError
 from rheostat.router.base import Encoder
 from rheostat.router.frontier import upper_hull
-from rheostat.training.evaluate import Bootstrap, interval_of
+from rheostat.training.bootstrap import Bootstrap, interval_of
 from rheostat.training.fit import Progress, quiet
 from rheostat.training.outcomes import Array
 from rheostat.training.sampled_items import Items

@@ -18,7 +18,8 @@ from rheostat.router.bundle import Bundle
 from rheostat.router.paths import Paths
 from rheostat.training import baselines
 from rheostat.training.baselines import Costed
-from rheostat.training.evaluate import Bootstrap, Interval, interval_of, judge, kept_queries, price_vector
+from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
+from rheostat.training.judged import judge, kept_queries, price_vector
 from rheostat.training.outcomes import Array, OutcomeTable
 
 MARGIN = 0.01  # accuracy that may be lost where money is saved: one point, below what users notice

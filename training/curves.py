@@ -14,7 +14,7 @@ import numpy as np
 
 from rheostat.router.base import Array
 from rheostat.router.frontier import upper_hull
-from rheostat.training.evaluate import Bootstrap, Interval, interval_of
+from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
 
 HULL_DRAWS = 100
 

@@ -31,7 +31,10 @@ from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Learner, Predictor
 from rheostat.router.stopping import StopModel
 from rheostat.training.baselines import best_fixed, policy_utility
-from rheostat.training.evaluate import CONFIDENCE, Evaluation, Facts, Interval, costed, evaluate, judge, kept_queries, lengths, price_vector
+from rheostat.training.bootstrap import Interval
+from rheostat.training.evaluate import CONFIDENCE, Facts, evaluate
+from rheostat.training.evaluation import Evaluation
+from rheostat.training.judged import costed, judge, kept_queries, lengths, price_vector
 from rheostat.training.learned_actions import with_learned_stops
 from rheostat.training.learners import (
     TrainingSet,

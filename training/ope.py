@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
-from rheostat.training.evaluate import Bootstrap, interval_of
+from rheostat.training.bootstrap import Bootstrap, interval_of
 from rheostat.training.outcomes import Array
 
 MIN_ESS = 50.0

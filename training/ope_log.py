@@ -18,8 +18,8 @@ from rheostat.router.calibration import sigmoid
 from rheostat.router.paths import Paths
 from rheostat.router.rules import MultiplierPath, choose_along
 from rheostat.router.ruling import FORCED
-from rheostat.training.evaluate import lengths, price_vector
 from rheostat.training.fit import training_set
+from rheostat.training.judged import lengths, price_vector
 from rheostat.training.learners import TrainingSet, fit_logistic
 from rheostat.training.ope import LoggedBandit
 from rheostat.training.outcomes import OutcomeTable

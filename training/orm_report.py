@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from rheostat.policies.scorers.answer_features import STATISTICS
 from rheostat.router.calibration import calibration_error, fit_platt, logit
 from rheostat.training.answer_groups import Groups
-from rheostat.training.evaluate import Interval
+from rheostat.training.bootstrap import Interval
 from rheostat.training.outcomes import Array, Rows
 from rheostat.training.split import Split
 

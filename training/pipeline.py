@@ -11,7 +11,8 @@ import msgspec
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, new_id
 from rheostat.router.encoder import load_encoder
-from rheostat.training.evaluate import CONFIDENCE, Evaluation
+from rheostat.training.evaluate import CONFIDENCE
+from rheostat.training.evaluation import Evaluation
 from rheostat.training.fit import fit, quiet
 from rheostat.training.registry import Registry, Training, Version
 from rheostat.training.report import write_report

@@ -23,18 +23,11 @@ from rheostat.router.rules import MultiplierPath, choose_rows, multiplier_grid
 from rheostat.router.sequential import SequentialPolicy
 from rheostat.training import sequential
 from rheostat.training.baselines import WORTH, Costed, best_fixed, policy_utility
+from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
 from rheostat.training.curves import Spend
 from rheostat.training.draws import Draws, draw
-from rheostat.training.evaluate import (
-    Bootstrap,
-    Interval,
-    SequentialPoint,
-    SequentialReport,
-    costed,
-    interval_of,
-    lengths,
-    price_vector,
-)
+from rheostat.training.evaluation import SequentialPoint, SequentialReport
+from rheostat.training.judged import costed, lengths, price_vector
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import OutcomeTable, Rows
 from rheostat.training.sample_log import SampleLog

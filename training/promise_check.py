@@ -12,9 +12,9 @@ from rheostat.router.base import Encoder
 from rheostat.router.held_out import HeldOut
 from rheostat.router.paths import Paths
 from rheostat.router.promises import came_true
-from rheostat.training.evaluate import price_vector
 from rheostat.training.fit import Fitted, held_out_of, training_set
 from rheostat.training.guarantee_check import Pool
+from rheostat.training.judged import price_vector
 
 
 def untouched_pool(fitted: Fitted, prices: Mapping[str, Price], *, encoder: Encoder | None = None, seed: int = 0) -> Pool:

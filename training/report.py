@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from rheostat.training.evaluate import Evaluation
+from rheostat.training.evaluation import Evaluation
 
 TEMPLATE = Path(__file__).with_name("report.html")
 _PLOTLY, _DATA = "/*PLOTLY*/", "/*DATA*/"

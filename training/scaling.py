@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from rheostat.router.base import Array
-from rheostat.training.evaluate import Bootstrap, Interval, interval_of
+from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
 
 Verdict = Literal["pays", "no clear gain", "hurts"]
 

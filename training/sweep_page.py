@@ -19,7 +19,7 @@ from rheostat.data.schema import Action
 from rheostat.policies.needs import needs
 from rheostat.router.base import Array
 from rheostat.training.axes import AXES, Ladder, ladder
-from rheostat.training.evaluate import Bootstrap, Interval
+from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.results_page import markdown
 from rheostat.training.scaling import growth
 from rheostat.training.sweep import Row

@@ -17,7 +17,7 @@ from rheostat.data.parquet import read_parquet, write_parquet
 from rheostat.data.schema import Action
 from rheostat.router.base import Array
 from rheostat.training.axes import AXES, Ladder
-from rheostat.training.evaluate import Bootstrap, Interval
+from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.scaling import Growth, growth
 from rheostat.training.sweep import Row
 

@@ -30,7 +30,7 @@ from rheostat.policies.engine import Engines, EngineState
 from rheostat.policies.prompts import step_by_step
 from rheostat.policies.run import run_action
 from rheostat.policies.weights import resolve_weights
-from rheostat.training.evaluate import Bootstrap
+from rheostat.training.bootstrap import Bootstrap
 from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## Peers"

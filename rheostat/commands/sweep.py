@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rheostat.data.verifiers import Verifier
     from rheostat.serving.config import Config
     from rheostat.training.axes import Ladder
-    from rheostat.training.evaluate import Interval
+    from rheostat.training.bootstrap import Interval
     from rheostat.training.sweep import Course, OnProgress, Swept
     from rheostat.training.sweep_report import AxisReport, SweepReport
 

@@ -25,7 +25,7 @@ from rheostat.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from rheostat.training.evaluate import Evaluation, Point
+    from rheostat.training.evaluation import Evaluation, Point
     from rheostat.training.pipeline import Trained
 
 
@@ -143,7 +143,7 @@ def report(
     import msgspec
 
     from rheostat.data.errors import DatasetError
-    from rheostat.training.evaluate import Evaluation
+    from rheostat.training.evaluation import Evaluation
     from rheostat.training.pipeline import EVALUATION_FILE, REPORT_FILE, latest_training
     from rheostat.training.report import write_report
 
@@ -158,7 +158,7 @@ def report(
 
 def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
     """The fixed actions, the router at every fifth percent of accuracy it reaches or promises, and the verdict, as a table."""
-    from rheostat.training.evaluate import is_shown
+    from rheostat.training.evaluation import is_shown
 
     reached = [point for point in evaluation.targets if point.feasible and is_shown(point.target or 0)]
     named = [(point.name, point) for point in evaluation.fixed]
@@ -174,7 +174,7 @@ def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
 
 def _promised(evaluation: Evaluation) -> list[tuple[str, Point]]:
     """What was promised on fresh queries, what it gave on the test queries, and what the confidence cost."""
-    from rheostat.training.evaluate import is_shown
+    from rheostat.training.evaluation import is_shown
 
     promises = evaluation.promises
     if promises is None:

@@ -11,7 +11,7 @@ from rheostat.commands.common import STATE, Json, Seed, State, progress, require
 from rheostat.equipment import ENCODERS_FOLDER, LEARNED_FOLDER
 
 if TYPE_CHECKING:
-    from rheostat.training.evaluate import Interval
+    from rheostat.training.bootstrap import Interval
 
 
 def train_verifier(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rheostat.training.bootstrap import Bootstrap
 from rheostat.training.curves import Spend, accuracy_at, aiq, apgr, cost_at, cost_interval
-from rheostat.training.evaluate import Bootstrap
 
 COST, ACCURACY = np.array([1.0, 3.0, 2.0]), np.array([0.5, 0.9, 0.6])
 

@@ -19,7 +19,7 @@ from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.serving.recorder import Recorder
-from rheostat.training.evaluate import price_vector
+from rheostat.training.judged import price_vector
 from rheostat.training.ope import ESTIMATORS, Evaluated, evaluate_policy
 from rheostat.training.ope_log import logged_bandit, modelled_rewards, picks_of, read_live
 from tests.training.make import ACTIONS, TOKENS, bundle, table

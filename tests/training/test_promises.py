@@ -15,9 +15,9 @@ from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.router.paths import Paths
-from rheostat.training.evaluate import price_vector
 from rheostat.training.fit import Fitted
 from rheostat.training.guarantee_check import Promise, check_pools
+from rheostat.training.judged import price_vector
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.promise_check import untouched_pool
 from rheostat.training.split import fresh_half, split_rows

@@ -1,0 +1,40 @@
+"""Bootstrap intervals by query. Source: Efron 1979 (percentile bootstrap)."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from rheostat.router.base import Array
+
+RESAMPLES = 400
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """An estimate with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Bootstrap:
+    """Resamples of n queries, drawn once, so that differences are paired."""
+
+    def __init__(self, n: int, *, seed: int = 0, resamples: int = RESAMPLES) -> None:
+        rng = np.random.default_rng(seed)
+        self._weight = rng.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n
+
+    def means(self, values: Array) -> Array:
+        """(resamples, L) means of (n, L) values."""
+        return np.asarray(self._weight @ values)
+
+    def interval(self, values: Array) -> Interval:
+        """Mean of (n,) values with its percentile interval."""
+        return interval_of(float(values.mean()), self._weight @ values)
+
+
+def interval_of(value: float, draws: Array) -> Interval:
+    """A value with the 2.5% and 97.5% quantiles of its bootstrap draws."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
