@@ -17,7 +17,7 @@ _BAND_BINS = 12
 _Z_95 = 1.959963984540054
 
 
-def clamp(values: Array, low: float, high: float) -> Array:
+def clamp(values: Array, low: float, high: float | Array) -> Array:
     """Values within [low, high]. A quarter of the time np.clip takes on the small arrays of one decision."""
     return np.asarray(np.minimum(np.maximum(values, low), high))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from rheostat.router.calibration import Calibrator, ErrorBand, clamp
 from rheostat.router.leaf_masks import LeafMasks
 
 LOGIT_LIMIT = 8.0
+MAX_LOG_TOKENS, MAX_LOG_SECONDS = 16.0, 12.0
+Length = TypeVar("Length", float, Array)
 
 
 class Learner(Protocol):
@@ -103,12 +105,19 @@ class Boosted:
             raise BundleError(f"the trees cannot be asked ({error}): fit the bundle again") from error
 
 
-@dataclass(frozen=True, slots=True)
+class Expected(NamedTuple):
+    """What queries are expected to take; both are (n, a)."""
+
+    tokens: Array
+    latency_s: Array
+
+
+@dataclass(frozen=True)
 class CostHead:
     """Expected tokens and seconds: log-linear in the features, times a factor that undoes the bias of the logarithm.
 
     Attributes:
-        log_tokens, log_latency: heads over log(1 + value).
+        log_tokens, log_latency: heads over log(1 + value), of one standardisation: both are asked in one product.
         tokens_factor, latency_factor: (a,) mean observed over mean predicted.
         latency_p95: (a,) 95th percentile of observed over predicted seconds.
         prompt_base, prompt_per_character: tokens of the prompt as a line in the text's length.
@@ -124,21 +133,48 @@ class CostHead:
     prompt_base: float
     prompt_per_character: float
 
+    def __post_init__(self) -> None:
+        tokens, latency = self.log_tokens, self.log_latency
+        if not (np.array_equal(tokens.mean, latency.mean) and np.array_equal(tokens.scale, latency.scale)):
+            raise ValueError("the heads of tokens and of seconds standardise features in different ways")
+
+    def expected(self, features: FeatureRow) -> Expected:
+        """What is expected of (n, d) rows."""
+        values = np.expm1(clamp(self._heads.raw(features), 0.0, self._limits)) * self._factors
+        n_actions = len(self.tokens_factor)
+        return Expected(values[:, :n_actions], values[:, n_actions:])
+
     def tokens(self, features: FeatureRow) -> Array:
         """(n, a) expected generated tokens."""
-        return np.asarray(np.expm1(clamp(self.log_tokens.raw(features), 0.0, 16.0)) * self.tokens_factor)
+        return self.expected(features).tokens
 
     def latency_s(self, features: FeatureRow) -> Array:
         """(n, a) expected seconds."""
-        return np.asarray(np.expm1(clamp(self.log_latency.raw(features), 0.0, 12.0)) * self.latency_factor)
+        return self.expected(features).latency_s
 
-    def prompt_tokens(self, n_characters: Array) -> Array:
-        """Expected prompt tokens of texts of that length."""
-        return np.asarray(self.prompt_base + self.prompt_per_character * n_characters)
+    def prompt_tokens(self, n_characters: Length) -> Length:
+        """Expected prompt tokens of a text of that length, or of texts of those."""
+        return self.prompt_base + self.prompt_per_character * n_characters
 
     def cost_usd(self, features: FeatureRow, n_characters: Array, prices: PriceVector) -> Array:
         """(n, a) expected USD of queries whose texts are (n,) characters long."""
         return np.asarray(self.tokens(features) * prices.output + self.prompt_tokens(n_characters)[:, None] * prices.prompt)
+
+    @cached_property
+    def _heads(self) -> Linear:
+        """Both heads as one of 2a columns."""
+        tokens, latency = self.log_tokens, self.log_latency
+        weights = np.concatenate([tokens.weights, latency.weights], axis=1)
+        return Linear(tokens.mean, tokens.scale, weights, np.concatenate([tokens.bias, latency.bias]))
+
+    @cached_property
+    def _limits(self) -> Array:
+        """(2a,) the largest logarithms that are believed."""
+        return np.repeat([MAX_LOG_TOKENS, MAX_LOG_SECONDS], len(self.tokens_factor))
+
+    @cached_property
+    def _factors(self) -> Array:
+        return np.concatenate([self.tokens_factor, self.latency_factor])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +223,7 @@ class Predictor:
         """
         row = features[None, :]
         p = self.p_correct(row)[0]
-        tokens = self.costs.tokens(row)[0]
-        cost = tokens * prices.output + float(self.costs.prompt_tokens(np.array(n_characters, dtype=np.float64))) * prices.prompt
-        latency = self.costs.latency_s(row)[0]
-        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, latency)
+        expected = self.costs.expected(row)
+        tokens = expected.tokens[0]
+        cost = tokens * prices.output + self.costs.prompt_tokens(float(n_characters)) * prices.prompt
+        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, expected.latency_s[0])

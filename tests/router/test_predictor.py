@@ -14,7 +14,7 @@ from rheostat.data.errors import BundleError
 from rheostat.router.arrays import predictor_arrays, predictor_from
 from rheostat.router.calibration import Isotonic, logit
 from rheostat.router.features import STATISTICS
-from rheostat.router.predictor import LOGIT_LIMIT, Boosted, PriceVector
+from rheostat.router.predictor import LOGIT_LIMIT, MAX_LOG_SECONDS, MAX_LOG_TOKENS, Boosted, Linear, PriceVector
 from tests.router.conftest import DIMENSION, P_CORRECT, TOKENS, constant, known_predictor
 
 ROW = np.zeros(DIMENSION + len(STATISTICS), np.float32)
@@ -37,6 +37,24 @@ def test_queries_together_cost_what_each_is_predicted_to_alone():
     together = predictor.costs.cost_usd(np.tile(ROW, (3, 1)), np.array(lengths, dtype=np.float64), prices)
     for cost, length in zip(together, lengths, strict=True):
         np.testing.assert_array_equal(cost, predictor.predict(ROW, prices, length).cost_usd)
+
+
+def test_costs_asked_in_one_product_are_those_of_each_head():
+    rng = np.random.default_rng(0)
+    d, factors = len(ROW), rng.uniform(0.5, 2, (2, 3))
+    mean, scale = rng.normal(size=d), rng.uniform(0.5, 2, d)
+    heads = [Linear(mean, scale, rng.normal(size=(d, 3)), rng.normal(size=3)) for _ in range(2)]
+    costs = replace(known_predictor().costs, log_tokens=heads[0], log_latency=heads[1], tokens_factor=factors[0], latency_factor=factors[1])
+    rows = rng.normal(size=(7, d)).astype(np.float32)
+    for values, head, factor, limit in zip(costs.expected(rows), heads, factors, (MAX_LOG_TOKENS, MAX_LOG_SECONDS), strict=True):
+        np.testing.assert_allclose(values, np.expm1(np.clip(head.raw(rows), 0, limit)) * factor)
+    assert costs.tokens(np.full((1, d), 1e30, np.float32)).max() <= np.expm1(MAX_LOG_TOKENS) * factors.max()
+
+
+def test_cost_heads_that_see_features_in_different_ways_are_refused():
+    costs = known_predictor().costs
+    with pytest.raises(ValueError, match="in different ways"):
+        replace(costs, log_latency=replace(costs.log_latency, mean=costs.log_latency.mean + 1))
 
 
 def test_learners_are_mixed_by_weight_in_logits():
