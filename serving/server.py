@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import math
 import os
 import signal
 import socket
@@ -56,7 +55,6 @@ def serve(config: Config, *, environ: Environ, path: Path | None = None, on_read
         log_level="warning",
         server_header=False,
         ws="none",
-        timeout_keep_alive=math.ceil(config.server.idle_timeout_s),
         timeout_graceful_shutdown=max(1, round(config.server.drain_s)),
     )
     _Server(settings, on_ready).run(sockets=sockets)

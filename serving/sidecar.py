@@ -21,11 +21,11 @@ from rheostat.serving.admin import Listeners, build_admin
 from rheostat.serving.admission import Admission
 from rheostat.serving.app import Services, build_app
 from rheostat.serving.audit import Audit, Audited, NoAudit
+from rheostat.serving.bounds import Bounds
 from rheostat.serving.checker import Checker
 from rheostat.serving.config import Config, secret
 from rheostat.serving.config_watch import LIVE, ConfigWatch
 from rheostat.serving.congestion import Congestion
-from rheostat.serving.connection import Bounds
 from rheostat.serving.controllers import Controllers, build_source
 from rheostat.serving.decider import Decider
 from rheostat.serving.dispatch import Dispatch
@@ -101,6 +101,7 @@ class Sidecar:
         return Bounds(
             max_connections=server.max_connections,
             head_timeout_s=server.head_timeout_s,
+            idle_timeout_s=server.idle_timeout_s,
             stall_timeout_s=server.stall_timeout_s,
             on_cut=lambda reason: self._metrics.cut.labels(reason).inc(),
         )

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import uvicorn
 
-from rheostat.serving.connection import Bounds, bounded
+from rheostat.serving.bounds import Bounds
+from rheostat.serving.connection import bounded
 from tests.serving.conftest import wait_until
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -15,6 +16,10 @@ BIG = b"x" * (16 * 1024 * 1024)
 
 async def app(scope, receive, send):
     body = BIG if scope["path"] == "/big" else b"ok"
+    if scope["path"] == "/names":
+        while (await receive())["more_body"]:
+            pass
+        body = b",".join(name for name, _ in scope["headers"])
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     for at in range(0, len(body), 65536):
         await send({"type": "http.response.body", "body": body[at : at + 65536], "more_body": at + 65536 < len(body)})
@@ -22,10 +27,8 @@ async def app(scope, receive, send):
 
 @asynccontextmanager
 async def listening(cuts, **bounds):
-    given = {"max_connections": 100, "head_timeout_s": 30.0, "stall_timeout_s": 30.0, **bounds}
-    config = uvicorn.Config(
-        app, port=0, http=bounded(Bounds(on_cut=cuts.append, **given)), lifespan="off", log_level="error", ws="none", timeout_keep_alive=30
-    )
+    given = {"max_connections": 100, "head_timeout_s": 30.0, "idle_timeout_s": 30.0, "stall_timeout_s": 30.0, **bounds}
+    config = uvicorn.Config(app, port=0, http=bounded(Bounds(on_cut=cuts.append, **given)), lifespan="off", log_level="error", ws="none")
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -146,3 +149,63 @@ async def test_for_one_connection_too_many_the_one_idle_longest_goes():
             assert await is_closed(second[0])
             assert await ask(first, first_writer) == (b"HTTP/1.1 200 OK", b"ok")
     assert cuts == ["crowded"]
+
+
+async def test_a_connection_that_waits_for_too_long_is_closed_without_a_word():
+    cuts = []
+    async with listening(cuts, idle_timeout_s=0.05) as port, connected(port) as (reader, writer):
+        assert await ask(reader, writer) == (b"HTTP/1.1 200 OK", b"ok")
+        assert await is_closed(reader)
+    assert cuts == []
+
+
+async def test_what_comes_behind_a_request_and_is_none_does_not_cost_its_answer():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(GET + b"no request\r\n\r\n")
+        said = await asyncio.wait_for(reader.read(), 30)
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert (said.count(b"HTTP/1.1"), said.count(b"connection: close")) == (1, 1)
+
+
+async def test_a_body_that_is_no_http_is_refused_and_the_connection_closed():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        said = await asyncio.wait_for(reader.read(), 30)
+        assert said.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in said
+
+
+async def test_a_broken_request_behind_another_is_dropped_and_the_other_answered():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(GET + b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        said = await asyncio.wait_for(reader.read(), 30)
+        assert (said.count(b"HTTP/1.1"), said.count(b"200 OK")) == (1, 1)
+
+
+async def test_the_rest_of_a_body_that_nobody_wants_is_bounded_too():
+    cuts = []
+    async with listening(cuts, head_timeout_s=0.1) as port, connected(port) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 30)).startswith(b"HTTP/1.1 200")
+        writer.write(b"x")
+        assert await is_closed(reader)
+    assert cuts == ["head_timeout"]
+
+
+async def test_fields_behind_a_body_are_no_headers():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(b"POST /names HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-late: 1\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert await reader.readexactly(22) == b"host,transfer-encoding"
+
+
+async def test_many_requests_at_once_are_answered_in_their_order():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(GET * 50)
+        for _ in range(50):
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 30)).startswith(b"HTTP/1.1 200")
