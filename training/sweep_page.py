@@ -1,55 +1,31 @@
 """A sweep as a section of Markdown: which axis pays where, and a small model with more compute against a large one.
 
-Knows rows and reports, no engine. A choice among actions is made on one half of the queries and judged on the other, and
-the other way round, so that the best of many is not better than it is.
+Knows rows and reports, no engine.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import Action
-from rheostat.policies.needs import needs
-from rheostat.router.base import Array
 from rheostat.training.axes import AXES, Ladder, ladder
 from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.results_page import markdown
 from rheostat.training.scaling import growth
 from rheostat.training.sweep import Row
+from rheostat.training.sweep_grid import MILLIONTHS, ONE_CHAIN, ONE_SAMPLE, Grid, Key, bare, by_action, chosen_within, grid
 from rheostat.training.sweep_report import ActionReport, AxisReport, report
 
-Key = tuple[str, str]  # data set and query
-
 HEADING = "## Sweep"
-ONE_SAMPLE, ONE_CHAIN = "self_consistency(k=1)", "cot"
 SIZES = ",".join(str(2**power) for power in range(8))
 SCORERS = ("self", "prm", "verifier", "logprob")
-MILLIONTHS = 1e6
 MIN_SHARED = 100  # queries of two models; fewer tell nothing
-NEARLY_ALL = 0.95  # of the queries: a run that failed must not keep its action from being compared
-
-
-class Grid(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model's actions gave on the queries that they share: (n,) keys, (n, L) rewards, costs in millionths of a dollar."""
-
-    model: str
-    actions: tuple[str, ...]
-    keys: tuple[Key, ...]
-    reward: Array
-    cost: Array
-
-    def on(self, keys: Collection[Key]) -> Grid:
-        """The same on some of its queries."""
-        rows = [at for at, key in enumerate(self.keys) if key in keys]
-        kept = tuple(self.keys[at] for at in rows)
-        return msgspec.structs.replace(self, keys=kept, reward=self.reward[rows], cost=self.cost[rows])
 
 
 def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
@@ -77,33 +53,6 @@ def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
     return "\n\n".join([*parts, *_matches(grids, seed)]) + "\n"
 
 
-def grid(model: str, rows: Sequence[Row]) -> Grid:
-    """The actions that were run on nearly all queries of a model, on the queries that they share."""
-    tables = _by_action(rows)
-    most = max(len(table) for table in tables.values())
-    whole = {name: table for name, table in tables.items() if len(table) >= NEARLY_ALL * most}
-    keys = sorted(set.intersection(*(set(table) for table in whole.values())))
-    return Grid(
-        model=model,
-        actions=tuple(whole),
-        keys=tuple(keys),
-        reward=np.array([[table[key].correct for table in whole.values()] for key in keys]),
-        cost=np.array([[table[key].cost_usd * MILLIONTHS for table in whole.values()] for key in keys]),
-    )
-
-
-def chosen_within(held: Grid, usable: npt.NDArray[np.bool_], budget: float, folds: npt.NDArray[np.intp]) -> Array:
-    """(n,) rewards of the best action that costs at most `budget`, chosen on the other fold of queries; nought where none does."""
-    got = np.zeros(len(held.reward))
-    for fold in np.unique(folds):
-        elsewhere = folds != fold
-        affordable = usable & (held.cost[elsewhere].mean(axis=0) <= budget)
-        if affordable.any():
-            value = np.where(affordable, held.reward[elsewhere].mean(axis=0), -1.0)
-            got[~elsewhere] = held.reward[~elsewhere, int(value.argmax())]
-    return got
-
-
 def _ladders(model: str) -> list[Ladder]:
     """Every axis at every size, by every scorer where one is needed; what was not run is left out by the report."""
     asked = [(name, by) for name, axis in AXES.items() for by in (SCORERS if "{by}" in axis.strategy else SCORERS[:1])]
@@ -128,11 +77,11 @@ def _lead(rows: Sequence[Row]) -> str:
 
 
 def _actions(actions: Sequence[ActionReport], rows: Sequence[Row], seed: int) -> str:
-    by_action = _by_action(rows)
-    against = [(f"over {label}", _named(by_action, name)) for label, name in (("one sample", ONE_SAMPLE), ("one greedy chain", ONE_CHAIN))]
+    tables = by_action(rows)
+    against = [(f"over {label}", _named(tables, name)) for label, name in (("one sample", ONE_SAMPLE), ("one greedy chain", ONE_CHAIN))]
     lines = []
     for each in actions:
-        mine = by_action[each.action]
+        mine = tables[each.action]
         cost = MILLIONTHS * float(np.mean([row.cost_usd for row in mine.values()]))
         gains = [_gain(mine, other, seed) for _, other in against]
         name = f"`{each.action.partition('/')[2]}`"
@@ -141,16 +90,8 @@ def _actions(actions: Sequence[ActionReport], rows: Sequence[Row], seed: int) ->
     return markdown(["action", "queries", "right", *(label for label, _ in against), "tokens", "calls", "read", "cost"], lines)
 
 
-def _by_action(rows: Sequence[Row]) -> dict[str, dict[Key, Row]]:
-    """The runs of each action, by query."""
-    tables: dict[str, dict[Key, Row]] = defaultdict(dict)
-    for row in rows:
-        tables[row.action][row.dataset, row.query_id] = row
-    return tables
-
-
-def _named(by_action: Mapping[str, dict[Key, Row]], strategy: str) -> dict[Key, Row]:
-    return next((table for name, table in by_action.items() if _bare(name) == strategy), {})
+def _named(tables: Mapping[str, dict[Key, Row]], strategy: str) -> dict[Key, Row]:
+    return next((table for name, table in tables.items() if bare(name) == strategy), {})
 
 
 def _gain(mine: Mapping[Key, Row], other: Mapping[Key, Row], seed: int) -> str:
@@ -210,7 +151,7 @@ def _matches(grids: Mapping[str, Grid], seed: int) -> list[str]:
 
 def _match(small: Grid, large: Grid, seed: int) -> list[str]:
     folds = np.arange(len(small.reward)) % 2
-    usable = [np.array([_is_fair(name, held.model) for name in held.actions]) for held in (small, large)]
+    usable = [small.fair, large.fair]
     boot, lines = Bootstrap(len(small.reward), seed=seed), []
     for budget in _budgets(large, usable[1]):
         got = [chosen_within(held, mine, budget, folds) for held, mine in zip((small, large), usable, strict=True)]
@@ -238,19 +179,7 @@ def _budgets(held: Grid, usable: npt.NDArray[np.bool_]) -> list[float]:
 
 def _price(held: Grid) -> float:
     """Mean cost of one greedy chain, by which models are ordered."""
-    at = next((at for at, name in enumerate(held.actions) if _bare(name) == ONE_CHAIN), 0)
-    return float(held.cost[:, at].mean())
-
-
-def _is_fair(name: str, model: str) -> bool:
-    """Whether an action neither asks another model nor the reference."""
-    wanted = needs(Action.parse(name))
-    return wanted.models <= {model} and "verifier" not in wanted.scorers
-
-
-def _bare(name: str) -> str:
-    """The strategy and shape of an action."""
-    return name.partition("/")[2].rpartition("@")[0]
+    return float(held.cost[:, held.find(ONE_CHAIN) or 0].mean())
 
 
 def _axis_name(axis: AxisReport) -> str:

@@ -8,7 +8,7 @@ import pytest
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Ledger
 from rheostat.training.sweep import Row
-from rheostat.training.sweep_page import HEADING, chosen_within, grid, section
+from rheostat.training.sweep_page import HEADING, section
 
 VOTES = (1, 4, 16)
 FAMILIES = ("easy", "middle", "hopeless")
@@ -72,29 +72,6 @@ def test_actions_that_ask_another_model_or_the_reference_are_not_matched_and_tho
 
 def test_models_that_share_too_few_queries_are_not_matched() -> None:
     assert "more compute against" not in section([*rows(), *rows("large", n=30)], "python it")
-
-
-def test_a_run_that_failed_takes_its_query_out_and_not_its_action() -> None:
-    missing = grid("small", rows()[1:])
-
-    assert (len(missing.actions), len(missing.keys)) == (len(VOTES) + 1, len(FAMILIES) * 80 - 1)
-
-
-def test_the_best_of_many_equal_actions_is_not_better_than_one() -> None:
-    rng = np.random.default_rng(0)
-    names = [f"m/cot(think={i})@64" for i in range(1, 60)]
-    equal = [row(name, "x", q, correct=float(rng.random() < 0.5), tokens=10, price=1.0) for name in names for q in range(60)]
-    held = grid("m", equal)
-    got = chosen_within(held, np.ones(len(held.actions), dtype=bool), 1e9, np.arange(60) % 2)
-
-    assert held.reward.mean(axis=0).max() > 0.62
-    assert got.mean() == pytest.approx(0.5, abs=0.13)
-
-
-def test_what_nobody_can_afford_is_never_right() -> None:
-    held = grid("small", rows())
-
-    assert chosen_within(held, np.ones(len(held.actions), dtype=bool), 1.0, np.arange(len(held.reward)) % 2).sum() == 0
 
 
 def test_an_empty_sweep_is_refused() -> None:
