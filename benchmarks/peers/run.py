@@ -1,9 +1,10 @@
 """Votes and best-of-n as its-hub and optillm do them, next to rheostat's, on one engine and the same questions.
 
-    python benchmarks/peers/run.py --install FOLDER --questions 200 --docs docs/results.md
+    python benchmarks/peers/run.py --install FOLDER --questions 240 --docs docs/results.md
 
 --install puts each peer into an environment of its own there, which takes minutes the first time; one that is not found or
-fails is left out, with the reason. Tokens are the engine's own count, next to those that each one reports.
+fails is left out, with the reason. Tokens are the engine's own count, next to those that each one reports. The learned stop
+rule is fitted on a log first, and none of that log's questions are asked.
 """
 
 from __future__ import annotations
@@ -23,15 +24,21 @@ import numpy as np
 import typer
 
 from rheostat.data.answers import extract, same
+from rheostat.data.errors import DatasetError
+from rheostat.data.samples import read_samples
 from rheostat.data.schema import Action, Query
 from rheostat.data.tasks import load_tasks
 from rheostat.policies.backend import VllmBackend
+from rheostat.policies.base import StopRule
 from rheostat.policies.engine import Engines, EngineState
+from rheostat.policies.learned_stop import PriorRule
 from rheostat.policies.prompts import step_by_step
 from rheostat.policies.run import run_action
 from rheostat.policies.weights import resolve_weights
 from rheostat.training.bootstrap import Bootstrap
+from rheostat.training.learned_actions import votes_only_rule
 from rheostat.training.results_page import markdown, write_section
+from rheostat.training.sample_log import SampleLog
 
 HEADING = "## Peers"
 HERE = Path(__file__).parent
@@ -82,9 +89,10 @@ class Bench:
         self._engine, self._queries = engine, queries
         self._k, self._seed = k, seed
 
-    def ours(self, shape: str) -> Row:
-        """An action of the catalogue."""
-        return self._row(f"rheostat, `{shape}`", lambda: asyncio.run(self._run_all(shape)))
+    def ours(self, shape: str, rule: StopRule | None = None) -> Row:
+        """An action of the catalogue, with what was learned about when to stop it."""
+        action = action_of(self._engine.name, shape, self._k)
+        return self._row(f"rheostat, `{shape}`", lambda: asyncio.run(self._run_all(action, rule)))
 
     def peer(self, package: str, algorithm: str, folder: Path) -> Row:
         """A peer's algorithm, in its own environment."""
@@ -119,15 +127,16 @@ class Bench:
         done = subprocess.run([python, program], input=json.dumps(plan), capture_output=True, text=True, check=True)
         return msgspec.json.decode(done.stdout, type=list[Told])
 
-    async def _run_all(self, shape: str) -> list[Told]:
-        action = Action.parse(f"{self._engine.name}/{shape}@{2 * self._k * CHAIN_TOKENS}")
+    async def _run_all(self, action: Action, rule: StopRule | None) -> list[Told]:
         gate = asyncio.Semaphore(IN_FLIGHT)
         async with VllmBackend(self._engine.name, self._engine.url, model=self._engine.name) as backend:
 
             async def one(number: int, query: Query) -> Told:
                 async with gate:
-                    seed = self._seed + number * self._k
-                    found = await run_action(action, query, {self._engine.name: backend}, kind=query.kind or "text", seed=seed)
+                    found = await run_action(
+                        action, query, {self._engine.name: backend},
+                        kind=query.kind or "text", seed=self._seed + number * self._k, rule=rule,
+                    )  # fmt: skip
                 return Told(found.text, found.ledger.generated)
 
             return list(await asyncio.gather(*(one(number, query) for number, query in enumerate(self._queries))))
@@ -157,32 +166,61 @@ def engine_for_all(engines: Engines, model: str) -> EngineState:
     return engines.start(model, name=f"{weights.name}-peers", extra_args=("--chat-template", str(template)))
 
 
+def action_of(model: str, shape: str, k: int) -> Action:
+    """An action with room for all its samples, and for as many calls to a judge."""
+    return Action.parse(f"{model}/{shape}@{2 * k * CHAIN_TOKENS}")
+
+
+def learned_rule(model: str, shape: str, k: int, log: SampleLog, seed: int) -> StopRule | None:
+    """What the log teaches about when to stop; None where that is no better than `lead(2)`, which is then what is run."""
+    policy = votes_only_rule(action_of(model, shape, k), log, seed=seed)
+    return None if policy is None else PriorRule(policy)
+
+
+def unseen(tasks: str, log: SampleLog, n: int, seed: int) -> list[Query]:
+    """Questions that the log does not hold.
+
+    Raises:
+        DatasetError: the task set has too few of them.
+    """
+    seen = set(log.texts)
+    fresh = [query for query in load_tasks(tasks, n=len(log) + n, seed=seed) if query.text not in seen]
+    if len(fresh) < n:
+        raise DatasetError(f"--tasks {tasks} has {len(fresh)} questions that the log does not hold, {n} are needed: ask fewer")
+    return fresh[:n]
+
+
 def section(command: str, rows: Sequence[Row], *, k: int, model: str, load: float, seed: int) -> str:
-    """The section under `HEADING`."""
+    """The section under `HEADING`; differences are to the first row, which is there."""
     reading = (
         f"{len(rows[0].right)} questions to `{model}` on one vLLM engine, {k} chains of thought at temperature {TEMPERATURE:g} and at most "
         f"{CHAIN_TOKENS} tokens, {IN_FLIGHT} questions at once. All final texts are graded alike. *Generated* is the engine's "
         f"own count of everything, *reported* what each one says it took. Load average {load:.1f} on {os.cpu_count()} cores when it began: "
-        "seconds tell of the neighbours too. optillm samples for best-of-n at temperature 1, which is fixed there."
+        "seconds tell of the neighbours too. optillm samples for best-of-n at temperature 1, which is fixed there. `stop=learned` was "
+        "fitted on the votes of the kept log, which holds none of these questions; differences are to the first row, paired by question."
     )
-    columns = ["", "right (95%)", "tokens generated", "tokens reported", "reported / generated", "seconds"]
-    return "\n\n".join([HEADING, f"Written by `{command}`.", reading, markdown(columns, [_cells(row, seed) for row in rows])]) + "\n"
+    columns = ["", "right (95%)", "over the first", "tokens generated", "tokens reported", "reported / generated", "seconds"]
+    table = markdown(columns, [_cells(row, rows[0], seed) for row in rows])
+    return "\n\n".join([HEADING, f"Written by `{command}`.", reading, table]) + "\n"
 
 
-def _cells(row: Row, seed: int) -> list[str]:
+def _cells(row: Row, first: Row, seed: int) -> list[str]:
     if row.note:
-        return [row.name, row.note, "-", "-", "-", "-"]
-    share = Bootstrap(len(row.right), seed=seed).interval(np.array(row.right))
+        return [row.name, row.note, "-", "-", "-", "-", "-"]
+    boot = Bootstrap(len(row.right), seed=seed)
+    share, over = boot.interval(np.array(row.right)), boot.interval(np.array(row.right) - np.array(first.right))
     right = f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"
-    return [row.name, right, f"{row.generated:,}", f"{row.reported:,}", f"{row.reported / row.generated:.3f}", f"{row.seconds:.0f}"]
+    gain = "-" if row is first else f"{over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f})"
+    return [row.name, right, gain, f"{row.generated:,}", f"{row.reported:,}", f"{row.reported / row.generated:.3f}", f"{row.seconds:.0f}"]
 
 
 def main(
     install: Annotated[Path, typer.Option(help="Folder of the peers' environments.")] = Path(".rheostat/peers"),
     model: Annotated[str, typer.Option(help="pocket or pocket-large.")] = "pocket-large",
-    questions: Annotated[int, typer.Option(min=8)] = 200,
+    questions: Annotated[int, typer.Option(min=8)] = 240,
     k: Annotated[int, typer.Option("--k", min=2, help="Samples a question.")] = 8,
     tasks: Annotated[str, typer.Option(help="As rheostat sweep takes them.")] = "pocket",
+    log: Annotated[Path, typer.Option(help="Samples that the learned stop rule is fitted on.")] = Path("data/logs/pocket.parquet"),
     docs: Annotated[Path | None, typer.Option(help="Page whose section is written.")] = None,
     state: Annotated[Path, typer.Option(help="Folder of the engine.")] = Path(".rheostat"),
     seed: int = 0,
@@ -190,16 +228,18 @@ def main(
     """Install, ask everybody, write the section."""
     for package in PACKAGES:
         installed(package, install)
-    load = os.getloadavg()[0]
-    bench = Bench(engine_for_all(Engines(state / "engines"), model), load_tasks(tasks, n=questions, seed=seed), k=k, seed=seed)
+    samples, load = SampleLog.of(read_samples(log)), os.getloadavg()[0]
+    bench = Bench(engine_for_all(Engines(state / "engines"), model), unseen(tasks, samples, questions, seed), k=k, seed=seed)
+    learned = f"self_consistency(k={k},stop=learned)"
     rows = [
         bench.ours(f"self_consistency(k={k})"), bench.peer("its_hub", "self_consistency", install),
         bench.peer("optillm", "majority_voting", install), bench.ours(f"self_consistency(k={k},stop=beta(0.95))"),
+        bench.ours(f"self_consistency(k={k},stop=lead(2))"), bench.ours(learned, learned_rule(model, learned, k, samples, seed)),
         bench.peer("its_hub", "adaptive", install), bench.ours(f"best_of_n(n={k})"), bench.ours(f"best_of_n(n={k},by=self)"),
         bench.peer("optillm", "best_of_n", install),
     ]  # fmt: skip
     command = f"python benchmarks/peers/run.py --install FOLDER --model {model} --questions {questions} --k {k}"
-    command += f" --tasks {tasks} --seed {seed}"
+    command += f" --tasks {tasks} --log {log} --seed {seed}"
     page = section(command, rows, k=k, model=model, load=load, seed=seed)
     typer.echo(page)
     if docs is not None:
