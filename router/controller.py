@@ -159,7 +159,8 @@ class Controller:
         features = feature_rows(embedding, [text])[0]
         prediction = self.bundle.predictor.predict(features, self._prices, len(text))
         allowed = self._allowed(ask.models)
-        if not allowed.any() and ask.forced is None:
+        any_up = bool(np.count_nonzero(allowed))
+        if not any_up and ask.forced is None:
             raise InfeasibleError(
                 f"none of the bundle's models is up ({', '.join(sorted(set(self._models)))}): start one, or fit for {ask.models}"
             )
@@ -174,12 +175,14 @@ class Controller:
             target=self._default_target if constraints.target_accuracy is None else constraints.target_accuracy,
             weighed=prediction.cost_usd * self._scarcity(ask) if ask.scarcity else prediction.cost_usd,
             seconds_p95=prediction.latency_s * latency_p95,
-            paced=self._budgets.multiplier(ask.tier, self._paths.of(allowed)) if self._is_paced(ask) and allowed.any() else None,
+            paced=self._budgets.multiplier(ask.tier, self._paths.of(allowed)) if self._is_paced(ask) and any_up else None,
         )
 
     def _allowed_of(self, models: frozenset[str] | None) -> rules.Mask:
         """(a,) which actions' models are up; all where None says so."""
-        return np.array([models is None or model in models for model in self._models])
+        mask = np.array([models is None or model in models for model in self._models])
+        mask.flags.writeable = False  # it is the same for every request
+        return mask
 
     def _scarcity(self, ask: Ask) -> Array:
         """(a,) how many times dearer than its price an action counts."""
@@ -207,7 +210,8 @@ class Controller:
     def _record(self, ask: Ask, situation: Situation, drawn: Drawn) -> Decision:
         prediction, ruling, action = situation.prediction, drawn.ruling, drawn.action
         known = action >= 0
-        edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
+        edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible).tolist()
+        p_correct, cost_usd = prediction.p_correct.tolist(), prediction.cost_usd.tolist()
         return Decision(
             decision_id=new_id("d"),
             query_id=ask.query.query_id,
@@ -224,9 +228,7 @@ class Controller:
             degraded=ruling.degraded,
             prompt_sha256=ask.prompt_sha256,
             embedding=situation.embedding.astype("<f2").tobytes(),
-            alternatives={
-                self._spellings[index]: (float(prediction.p_correct[index]), float(prediction.cost_usd[index])) for index in edge
-            },
+            alternatives={self._spellings[index]: (p_correct[index], cost_usd[index]) for index in edge},
             **(self._expectations(situation, ruling, action) if known else {}),
         )
 

@@ -34,8 +34,8 @@ class Explorer:
 
     def draw(self, situation: Situation, ruling: Ruling) -> Drawn:
         """The ruling's action, or one near the frontier where the request lets itself be used for learning."""
-        rewarding = ruling.rule in (AVERAGE, BUDGET, SEQUENTIAL) and situation.admissible.any()
-        if not (rewarding and situation.may_explore) or self._epsilon <= 0:
+        rewarding = self._epsilon > 0 and ruling.rule in (AVERAGE, BUDGET, SEQUENTIAL) and situation.admissible.any()
+        if not (rewarding and situation.may_explore):
             return Drawn(ruling, ruling.action, 1.0)
         if ruling.rule == SEQUENTIAL:
             return self._beside(situation, ruling)

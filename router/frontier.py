@@ -19,9 +19,10 @@ def frontier(p_correct: Array, cost: Array, admissible: npt.NDArray[np.bool_] | 
         admissible: (a,) which actions may be taken; all when None.
     """
     candidates = np.arange(len(cost)) if admissible is None else np.flatnonzero(admissible)
-    order = candidates[np.lexsort((candidates, -p_correct[candidates], cost[candidates]))]
-    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], p_correct[order][:-1]]))[: len(order)]
-    return np.asarray(order[p_correct[order] > best_before], dtype=np.intp)
+    # Stable: of equals the first stays first.
+    order = candidates[np.lexsort((-p_correct[candidates], cost[candidates]))]
+    best = np.maximum.accumulate(p_correct[order])
+    return np.concatenate([order[:1], order[1:][best[1:] > best[:-1]]])
 
 
 def upper_hull(cost: Array, accuracy: Array) -> Indices:

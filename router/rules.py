@@ -47,14 +47,17 @@ def admissible(prediction: Prediction, caps: npt.NDArray[np.int64], latency_p95:
         latency_p95: (a,) 95th percentile of seconds over the expected seconds.
         constraints: of the request; a cost cap is held against the expected cost.
         allowed: (a,) actions whose model is available.
+
+    Returns:
+        (a,) mask; `allowed` itself where the request has no limits.
     """
-    mask = allowed.copy()
+    mask = allowed
     if constraints.max_cost_usd is not None:
-        mask &= prediction.cost_usd <= constraints.max_cost_usd
+        mask = mask & (prediction.cost_usd <= constraints.max_cost_usd)
     if constraints.max_tokens_total is not None:
-        mask &= caps <= constraints.max_tokens_total
+        mask = mask & (caps <= constraints.max_tokens_total)
     if constraints.deadline_s is not None:
-        mask &= prediction.latency_s * latency_p95 <= constraints.deadline_s
+        mask = mask & (prediction.latency_s * latency_p95 <= constraints.deadline_s)
     return mask
 
 
@@ -117,8 +120,9 @@ class MultiplierPath:
 
     def index_for(self, target: float) -> tuple[int, bool]:
         """Where on the path that multiplier stands."""
-        meets = np.flatnonzero(self.accuracy >= target - 1e-12)
-        return (int(meets[0]), True) if len(meets) else (int(np.argmax(self.accuracy)), False)
+        meets = self.accuracy >= target - 1e-12
+        first = int(meets.argmax())
+        return (first, True) if meets[first] else (int(self.accuracy.argmax()), False)
 
     def for_cost(self, max_mean_cost: float) -> tuple[float, bool]:
         """The largest multiplier whose mean cost is within the budget; the cheapest and False if none is."""
@@ -130,5 +134,6 @@ class MultiplierPath:
 def _first_smallest(score: Array, cost: Array, mask: Mask) -> int:
     """Index of the smallest score under the mask; ties to the cheaper, then to the first."""
     masked = np.where(mask, score, np.inf)
-    tied = masked <= masked.min()
-    return int(np.where(tied & mask, cost, np.inf).argmin())
+    first = int(masked.argmin())
+    tied = masked == masked[first]
+    return first if np.count_nonzero(tied) == 1 else int(np.where(tied & mask, cost, np.inf).argmin())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from rheostat.router import rules
 from rheostat.router.guard import Guard
 from rheostat.router.paths import Paths
@@ -55,7 +57,7 @@ class SingleAction:
 
     def rule(self, situation: Situation) -> Ruling:
         """The ruling of the first rule that is due."""
-        if not situation.admissible.any():
+        if not np.count_nonzero(situation.admissible):
             return _cheapest(situation)
         if self._guard.is_far(situation.embedding):
             return self._guarded(situation)
@@ -79,7 +81,7 @@ class SingleAction:
         prediction = situation.prediction
         multiplier, attainable = self._aim(situation)
         action = rules.average(prediction.p_correct, situation.weighed, situation.admissible, multiplier=multiplier)
-        free = rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
+        free = action if situation.is_unhindered else _unhindered(situation, multiplier)
         # A cap or a load that changes the choice breaks what holds on the mean, unless this query meets the target by itself.
         # That rests on its prediction alone, which no promise does.
         alone = situation.confidence is None and bool(prediction.p_correct[action] >= situation.target)
@@ -94,6 +96,12 @@ class SingleAction:
         if situation.confidence is None:
             return Aim(*self._paths.of(situation.allowed).for_target(situation.target))
         return Aim(*self._paths.promised(situation.allowed, situation.confidence).for_target(situation.target))
+
+
+def _unhindered(situation: Situation, multiplier: float) -> int:
+    """What the rule would pick without the request's limits, at the real prices."""
+    prediction = situation.prediction
+    return rules.average(prediction.p_correct, prediction.cost_usd, situation.allowed, multiplier=multiplier)
 
 
 def _cheapest(situation: Situation) -> Ruling:

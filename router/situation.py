@@ -43,6 +43,11 @@ class Situation:
         return self.constraints.confidence if self.paced is None else None
 
     @property
+    def is_unhindered(self) -> bool:
+        """Whether nothing stands between the rules and what they would pick on held-out queries: no limit and no load."""
+        return self.admissible is self.allowed and self.weighed is self.prediction.cost_usd
+
+    @property
     def may_explore(self) -> bool:
         """Whether the request may be used for learning: a promise is of decisions that nothing is tried in."""
         return self.constraints.explore and self.confidence is None

@@ -52,6 +52,14 @@ def test_on_average_cost_and_multiplier_never_fall_as_the_target_rises(single):
     assert [ruling.multiplier for ruling in rulings] == sorted(ruling.multiplier for ruling in rulings)
 
 
+def test_limits_that_rule_nothing_out_change_nothing(single):
+    every, at_cost = np.ones(3, bool), situation().weighed.copy()
+    for target in np.linspace(0.0, 0.99, 20):
+        unhindered, weighed = situation(target=float(target)), situation(target=float(target), admissible=every, weighed=at_cost)
+        assert (unhindered.is_unhindered, weighed.is_unhindered) == (True, False)
+        assert single.rule(weighed) == single.rule(unhindered)
+
+
 def test_a_budget_sets_the_multiplier_whatever_the_target(single):
     rulings = [single.rule(situation(target=target, paced=1e-4)) for target in (0.1, 0.99)]
     assert [(ruling.rule, ruling.multiplier) for ruling in rulings] == [(BUDGET, 1e-4)] * 2
