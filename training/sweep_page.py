@@ -19,6 +19,7 @@ from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.results_page import markdown
 from rheostat.training.scaling import growth
 from rheostat.training.sweep import Row
+from rheostat.training.sweep_findings import findings, told
 from rheostat.training.sweep_grid import MILLIONTHS, ONE_CHAIN, ONE_SAMPLE, Grid, Key, bare, by_action, chosen_within, grid
 from rheostat.training.sweep_report import ActionReport, AxisReport, report
 
@@ -49,7 +50,10 @@ def section(rows: Sequence[Row], command: str, *, seed: int = 0) -> str:
     for model, mine in by_model.items():
         found = report(mine, _ladders(model), seed=seed)
         parts += [f"### {model}", _lead(mine), _actions(found.actions, mine, seed)]
-        parts += ["What more compute on one axis buys:", _axes(found.axes), _where_lead(), _where(found.axes, mine, seed)]
+        if found.axes:
+            parts += ["What more compute on one axis buys:", _axes(found.axes), _where_lead(), _where(found.axes, mine, seed)]
+        if where := told(findings(grids[model], seed=seed)):
+            parts.append(where)
     return "\n\n".join([*parts, *_matches(grids, seed)]) + "\n"
 
 
@@ -99,7 +103,7 @@ def _gain(mine: Mapping[Key, Row], other: Mapping[Key, Row], seed: int) -> str:
     keys = sorted(set(mine) & set(other))
     if not keys or mine is other:
         return "-"
-    return _told(Bootstrap(len(keys), seed=seed).interval(np.array([mine[key].correct - other[key].correct for key in keys])))
+    return _signed(Bootstrap(len(keys), seed=seed).interval(np.array([mine[key].correct - other[key].correct for key in keys])))
 
 
 def _axes(axes: Sequence[AxisReport]) -> str:
@@ -107,7 +111,7 @@ def _axes(axes: Sequence[AxisReport]) -> str:
     for each in axes:
         sizes = ", ".join(f"{point.size}: {point.accuracy.value:.3f}" for point in each.points)
         tokens = f"{each.points[0].tokens:.0f} to {each.points[-1].tokens:.0f}"
-        lines.append([_axis_name(each), str(each.n), sizes, tokens, _told(each.growth.gain), each.growth.verdict, _knee(each)])
+        lines.append([_axis_name(each), str(each.n), sizes, tokens, _signed(each.growth.gain), each.growth.verdict, _knee(each)])
     return markdown(["axis", "queries", "right at each size", "tokens", "largest over smallest", "verdict", "knee"], lines)
 
 
@@ -156,7 +160,7 @@ def _match(small: Grid, large: Grid, seed: int) -> list[str]:
     for budget in _budgets(large, usable[1]):
         got = [chosen_within(held, mine, budget, folds) for held, mine in zip((small, large), usable, strict=True)]
         means = [f"{each.mean():.3f}" for each in got]
-        lines.append([f"{budget:.0f}", *means, _told(boot.interval(got[0] - got[1]))])
+        lines.append([f"{budget:.0f}", *means, _signed(boot.interval(got[0] - got[1]))])
     lead = (
         f"What is right when at most so much may be spent on a query, with the best action of {small.model} and with the best of "
         f"{large.model} for that money, each chosen on one half of the queries and judged on the other. Actions that ask the other "
@@ -191,5 +195,5 @@ def _share(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
 
 
-def _told(interval: Interval) -> str:
+def _signed(interval: Interval) -> str:
     return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -52,6 +52,20 @@ def test_the_page_tells_where_an_axis_pays_and_where_it_does_not() -> None:
     assert cells(page, "`self_consistency(k=1)@192`")[3] == "-"
 
 
+def test_the_page_names_the_families_on_which_nothing_pays() -> None:
+    page = section(rows(), "python it")
+
+    assert "Nothing clearly pays on easy, hopeless." in page
+    assert cells(page.partition("Nothing clearly pays")[2], "middle")[4] == "pays"
+
+
+def test_a_sweep_without_axes_has_no_empty_tables() -> None:
+    page = section([each for each in rows() if "(k=1)" in each.action], "python it")
+
+    assert "What more compute on one axis buys" not in page
+    assert "Nothing clearly pays" not in page
+
+
 def test_the_dearer_model_stands_behind_the_cheaper_one_at_equal_cost() -> None:
     page = section([*rows(), *rows("large", price=5.0)], "python it")
 
