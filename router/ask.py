@@ -76,6 +76,9 @@ class Decides(Protocol):
 def merged(defaults: Constraints, own: Constraints) -> Constraints:
     """The request's constraints over the tier's: its numbers where it gave them, the stricter of the switches."""
 
+    if own == NO_CONSTRAINTS:
+        return defaults
+
     def first(name: str) -> Any:
         value = getattr(own, name)
         return getattr(defaults, name) if value is None else value

@@ -210,7 +210,7 @@ class Controller:
     def _record(self, ask: Ask, situation: Situation, drawn: Drawn) -> Decision:
         prediction, ruling, action = situation.prediction, drawn.ruling, drawn.action
         known = action >= 0
-        edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible).tolist()
+        edge = frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
         p_correct, cost_usd = prediction.p_correct.tolist(), prediction.cost_usd.tolist()
         return Decision(
             decision_id=new_id("d"),

@@ -35,7 +35,7 @@ def propensities(chosen: int, p_correct: Array, cost: Array, admissible: npt.NDA
 
 def near_frontier(p_correct: Array, cost: Array, admissible: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """(a,) which admissible actions lie within `NEAR` of the frontier at their own cost."""
-    edge = frontier(p_correct, cost, admissible)
+    edge = np.array(frontier(p_correct, cost, admissible), dtype=np.intp)
     if not len(edge):
         return admissible.copy()
     reach = edge[np.searchsorted(cost[edge], cost, side="right") - 1]

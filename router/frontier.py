@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,19 +12,24 @@ from rheostat.router.base import Array
 Indices = npt.NDArray[np.intp]
 
 
-def frontier(p_correct: Array, cost: Array, admissible: npt.NDArray[np.bool_] | None = None) -> Indices:
-    """Undominated actions, cheapest first; of equals the first in the catalogue.
+def frontier(p_correct: Array, cost: Array, admissible: npt.NDArray[np.bool_] | None = None) -> list[int]:
+    """Positions of undominated actions, cheapest first; of equals the first in the catalogue.
 
     Args:
         p_correct: (a,) chance of a correct answer.
         cost: (a,) in any unit.
         admissible: (a,) which actions may be taken; all when None.
     """
-    candidates = np.arange(len(cost)) if admissible is None else np.flatnonzero(admissible)
-    # Stable: of equals the first stays first.
-    order = candidates[np.lexsort((-p_correct[candidates], cost[candidates]))]
-    best = np.maximum.accumulate(p_correct[order])
-    return np.concatenate([order[:1], order[1:][best[1:] > best[:-1]]])
+    # Cheapest first, then the most accurate, then the first. A loop over a catalogue is over before numpy has begun.
+    order = np.lexsort((-p_correct, cost)).tolist()
+    chance, may = p_correct.tolist(), None if admissible is None else admissible.tolist()
+    edge: list[int] = []
+    best = -math.inf
+    for index in order:
+        if chance[index] > best and (may is None or may[index]):
+            best = chance[index]
+            edge.append(index)
+    return edge
 
 
 def upper_hull(cost: Array, accuracy: Array) -> Indices:
@@ -32,9 +39,9 @@ def upper_hull(cost: Array, accuracy: Array) -> Indices:
     """
     hull: list[int] = []
     for point in frontier(accuracy, cost):
-        while len(hull) > 1 and _is_below(cost, accuracy, hull[-2], hull[-1], int(point)):
+        while len(hull) > 1 and _is_below(cost, accuracy, hull[-2], hull[-1], point):
             hull.pop()
-        hull.append(int(point))
+        hull.append(point)
     return np.array(hull, dtype=np.intp)
 
 
