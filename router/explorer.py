@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from rheostat.router import explore
 from rheostat.router.ruling import AVERAGE, BUDGET, SEQUENTIAL, Ruling
 from rheostat.router.situation import Situation
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(msgspec.Struct, frozen=True):
     """What will be done: the ruling, the action in the end, its chance, and whether it was tried for the sake of learning."""
 
     ruling: Ruling
@@ -51,4 +51,4 @@ class Explorer:
         prediction = situation.prediction
         near = explore.near_frontier(prediction.p_correct, prediction.cost_usd, situation.admissible)
         action = explore.draw(near / near.sum(), self._random)
-        return Drawn(replace(ruling, rule=AVERAGE), action, self._epsilon / int(near.sum()), explored=True)
+        return Drawn(msgspec.structs.replace(ruling, rule=AVERAGE), action, self._epsilon / int(near.sum()), explored=True)

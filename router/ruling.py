@@ -5,9 +5,9 @@ Knows one action a query; several on one query are `several`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from rheostat.router import rules
@@ -21,8 +21,7 @@ AVERAGE, BUDGET, SEQUENTIAL = "average", "budget", "sequential"
 CONGESTED, DEADLINE, OUT_OF_DISTRIBUTION = "congested", "deadline", "out_of_distribution"
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True):
     """What a rule said: the action, whether it meets the target, by which rule and multiplier, and the fallen-back-to reason.
 
     With a confidence asked for, `promised` says whether the target holds with it, and nothing less is feasible.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from rheostat.data.schema import Constraints
 from rheostat.router.base import Array, FeatureRow, Prediction
 from rheostat.router.rules import Mask
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """One query in the eyes of a bundle; arrays over actions are (a,), in catalogue order.
 
     Attributes:

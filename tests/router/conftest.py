@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -111,7 +112,7 @@ def situation(**changes: Any) -> Situation:
         seconds_p95=TOKENS / 50,
         paced=None,
     )
-    return replace(known, **changes)
+    return msgspec.structs.replace(known, **changes)
 
 
 def known_paths(bundle: Bundle | None = None) -> Paths:
