@@ -7,19 +7,22 @@ Sources: Platt 1999; Zadrozny and Elkan 2002 (isotonic).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from rheostat.router.base import Array
+from rheostat.router.base import Array, FeatureRow
 
+Floats = TypeVar("Floats", Array, FeatureRow)
 P_MIN = 1e-4
 _BAND_BINS = 12
 _Z_95 = 1.959963984540054
 
 
-def clamp(values: Array, low: float, high: float | Array) -> Array:
+def clamp(values: Floats, low: float, high: float | Floats) -> Floats:
     """Values within [low, high]. A quarter of the time np.clip takes on the small arrays of one decision."""
-    return np.asarray(np.minimum(np.maximum(values, low), high))
+    limited: Floats = np.minimum(np.maximum(values, low), high)
+    return limited
 
 
 def sigmoid(logit: Array) -> Array:

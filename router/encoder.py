@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from rheostat.data.errors import ConfigError
 from rheostat.router.base import Encoder
+from rheostat.router.mean_direction import mean_direction
 from rheostat.router.plain_words import PlainWords
 
 if TYPE_CHECKING:
@@ -110,21 +110,12 @@ class StaticEncoder:
         tokens = self.tokens(texts)
         vectors = np.empty((len(texts), self.dimension), np.float32)
         for vector, each in zip(vectors, tokens, strict=True):
-            self._mean(each, into=vector)
+            mean_direction(self._table, each, into=vector)
         return vectors, tokens
 
     def _tokens(self, text: str) -> list[int]:
         plain = None if self._plain is None else self._plain.tokens(text)
         return self._tokenizer.encode(_readable(text), add_special_tokens=False).ids if plain is None else plain
-
-    def _mean(self, tokens: list[int], *, into: Vectors) -> None:
-        # The sum has the direction of the mean.
-        np.add.reduce(self._table.take(tokens, axis=0), axis=0, out=into)
-        norm = math.sqrt(into.dot(into))
-        if norm > 0:
-            into /= norm
-        else:
-            into[0] = 1.0
 
 
 class SentenceEncoder:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rheostat.router.base import FeatureRow
 
 NEIGHBOURS = 3
-BLOCK = 64  # of support rows that one query is held against at once
+FIRST = 128  # support rows that are looked at before the others
 MAX_SUPPORT = 1024
 
 
@@ -38,11 +38,11 @@ class Guard:
     def is_far(self, embedding: FeatureRow) -> bool:
         """Whether the query is out of distribution.
 
-        It is not once enough rows are near, and those of most queries stand in the first block.
+        It is not once enough rows are near, and often some of the first ones are enough.
         """
         missing = min(NEIGHBOURS, len(self.support))
-        for at in range(0, len(self.support), BLOCK):
-            missing -= int(np.count_nonzero(1.0 - self.support[at : at + BLOCK] @ embedding <= self.limit))
+        for rows in (self.support[:FIRST], self.support[FIRST:]):
+            missing -= int(np.count_nonzero(1.0 - rows @ embedding <= self.limit))
             if missing <= 0:
                 return False
         return True

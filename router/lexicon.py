@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.router.base import Encoder, FeatureRow, TokenEncoder
+from rheostat.router.mean_direction import mean_direction
 
 Buckets = npt.NDArray[np.int64]
 
@@ -26,10 +27,12 @@ _SHIFT = np.uint64(64 - BITS)
 
 def buckets(tokens: Sequence[int]) -> Buckets:
     """The different buckets, below 2 ** BITS and ascending, of a text's tokens and of each two that stand together."""
-    ids = np.asarray(tokens, dtype=np.uint64)
+    ids = np.array(tokens, dtype=np.uint64)
     # Products with large odd numbers wrap around, and their high bits are the well-mixed ones (Knuth 1973).
     mixed = np.concatenate([ids * _SINGLE, ids[:-1] * _FIRST + ids[1:] * _SECOND])
-    return np.unique(mixed >> _SHIFT).astype(np.int64)
+    found = (mixed >> _SHIFT).astype(np.int64)
+    found.sort()
+    return np.concatenate([found[:1], found[1:][found[1:] > found[:-1]]])  # np.unique takes three times as long on so few
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,10 @@ class Lexicon:
 
     def vectors(self, texts: Sequence[Sequence[int]]) -> FeatureRow:
         """(n, d) rows of norm one of n texts' tokens; a text without known pieces gives the first unit vector."""
-        return np.stack([self._vector(tokens) for tokens in texts]) if texts else np.zeros((0, self.dimension), np.float32)
-
-    def _vector(self, tokens: Sequence[int]) -> FeatureRow:
-        total = np.add.reduce(self.table[buckets(tokens)], axis=0, dtype=np.float32)
-        norm = math.sqrt(float(total @ total))
-        if norm > 0:
-            return np.asarray(total / np.float32(norm), dtype=np.float32)
-        unit = np.zeros(self.dimension, np.float32)
-        unit[0] = 1.0
-        return unit
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for vector, tokens in zip(vectors, texts, strict=True):
+            mean_direction(self.table, buckets(tokens), into=vector)
+        return vectors
 
 
 class LexicalEncoder:

@@ -17,7 +17,7 @@ from rheostat.router.predictor import LOGIT_LIMIT
 
 def standardised(features: FeatureRow, mean: FeatureRow, scale: FeatureRow) -> FeatureRow:
     """Rows with the training rows' means and deviations taken out, clipped at 6 sigma: what networks are fitted on and asked with."""
-    return clamp(np.asarray((features - mean) / scale, dtype=np.float64), -6.0, 6.0).astype(np.float32)
+    return clamp((features - mean) / scale, -6.0, 6.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +41,5 @@ class Networks:
         """(n, a) mean logits within +-LOGIT_LIMIT of (n, d) rows, standardised and clipped at 6 sigma."""
         rows = standardised(features, self.mean, self.scale)
         hidden = np.maximum(rows @ self.inner + self.inner_bias[:, None], np.float32(0))
-        mean = (hidden @ self.outer + self.outer_bias[:, None]).mean(axis=0)
-        return clamp(np.asarray(mean, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+        total = np.add.reduce(hidden @ self.outer + self.outer_bias[:, None], axis=0)
+        return clamp((total / np.float32(len(self.outer))).astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
