@@ -1,7 +1,7 @@
 """The controller: a request in, a complete Decision out. Where encoder, predictor, rules and exploration meet.
 
-Knows nothing of HTTP, strategies or logs. Deterministic for a seed; its only state is the random stream of exploration
-and a cache of multiplier paths.
+Knows nothing of HTTP, strategies or logs. Deterministic for a seed; its only state is the random stream of exploration,
+a cache of multiplier paths, and what was seen of the queries just decided, so that following a decision need not look again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from rheostat.router.guidance import Guidance
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import PriceVector
 from rheostat.router.promises import PromisedPath
+from rheostat.router.recent import Recent
 from rheostat.router.ruling import FORCED, SEQUENTIAL, Ruling, SingleAction
 from rheostat.router.several import SeveralActions
-from rheostat.router.situation import Situation
+from rheostat.router.situation import Seen, Situation
 
 _MAX_SETS = 64  # of models that are up, of which a fleet sees few
+_MAX_DECIDED = 256  # decisions between being made and being followed, which a request does at once
 
 
 class Controller:
@@ -73,6 +75,7 @@ class Controller:
         plan = bundle.plan if sequential else None
         self._several = SeveralActions(plan, self._paths, self._caps) if plan is not None and plan.fits(self._prices) else None
         self._explorer = Explorer(epsilon, seed)
+        self._decided_on: Recent[Seen] = Recent(_MAX_DECIDED)
         self._allowed = lru_cache(_MAX_SETS)(self._allowed_of)
 
     def decide(self, ask: Ask) -> Decision:
@@ -91,7 +94,7 @@ class Controller:
 
         The meaning is that of the training query that is nearest to all others, and the decision is one action.
         """
-        return self._decided(ask, self._look(ask, embedding=self._typical), self._single.rule)
+        return self._decided(ask, self._look(ask, self._see(ask.query.text, embedding=self._typical)), self._single.rule)
 
     def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
         """What the bundle knows beyond the decision itself, for carrying it out; None where that is nothing.
@@ -103,13 +106,12 @@ class Controller:
         Raises:
             InfeasibleError: none of those models is in the bundle.
         """
-        several = decision.rule == SEQUENTIAL and decision.action in self._spellings
-        if decision.bundle != self.bundle.version or decision.embedding is None or not (several or decision.action in self.bundle.stops):
+        if decision.bundle != self.bundle.version or decision.embedding is None or not self._is_guided(decision):
             return None
-        embedding = np.frombuffer(decision.embedding, dtype="<f2").astype(np.float32)[None]
-        situation = self._look(ask, embedding=embedding)
-        course = self._several.course(situation) if several and self._several is not None else None
-        return Guidance(self.bundle.actions, situation.prediction.p_correct, self.bundle.stops, course)
+        seen = self._decided_on.take(decision.decision_id) or self._see_again(ask.query.text, decision.embedding)
+        several = self._several if decision.rule == SEQUENTIAL else None
+        course = None if several is None else several.course(self._look(ask, seen))
+        return Guidance(self.bundle.actions, seen.prediction.p_correct, self.bundle.stops, course)
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What `decide` sees and would do without exploring, for people: features, predictions, frontier, rule.
@@ -151,13 +153,28 @@ class Controller:
         ruling = choose(situation) if ask.forced is None else Ruling(self._index(ask.forced), feasible=True, rule=FORCED)
         if situation.constraints.strict and not ruling.feasible:
             raise InfeasibleError(self._why_not(situation, ruling))
-        return self._record(ask, situation, self._explorer.draw(situation, ruling))
+        decision = self._record(ask, situation, self._explorer.draw(situation, ruling))
+        if self._is_guided(decision):
+            self._decided_on.keep(decision.decision_id, situation.seen)
+        return decision
 
-    def _look(self, ask: Ask, *, embedding: FeatureRow | None = None) -> Situation:
-        constraints, text = ask.constraints, ask.query.text
+    def _is_guided(self, decision: Decision) -> bool:
+        """Whether more is known than the decision itself says."""
+        return decision.action in self.bundle.stops or (decision.rule == SEQUENTIAL and decision.action in self._spellings)
+
+    def _see(self, text: str, *, embedding: FeatureRow | None = None) -> Seen:
+        """What the bundle makes of a text; its (1, d) embedding may be given."""
         embedding = self._encoder.encode([text]) if embedding is None else embedding
         features = feature_rows(embedding, [text])[0]
-        prediction = self.bundle.predictor.predict(features, self._prices, len(text))
+        return Seen(embedding[0], features, self.bundle.predictor.predict(features, self._prices, len(text)))
+
+    def _see_again(self, text: str, embedding: bytes) -> Seen:
+        """The same from a decision's embedding, which is as near as its precision allows."""
+        return self._see(text, embedding=np.frombuffer(embedding, dtype="<f2").astype(np.float32)[None])
+
+    def _look(self, ask: Ask, seen: Seen | None = None) -> Situation:
+        constraints = ask.constraints
+        embedding, features, prediction = self._see(ask.query.text) if seen is None else seen
         allowed = self._allowed(ask.models)
         any_up = bool(np.count_nonzero(allowed))
         if not any_up and ask.forced is None:
@@ -166,7 +183,7 @@ class Controller:
             )
         latency_p95 = self.bundle.predictor.costs.latency_p95
         return Situation(
-            embedding=embedding[0],
+            embedding=embedding,
             features=features,
             prediction=prediction,
             constraints=constraints,

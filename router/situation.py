@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from rheostat.data.schema import Constraints
 from rheostat.router.base import Array, FeatureRow, Prediction
 from rheostat.router.rules import Mask
+
+
+class Seen(NamedTuple):
+    """What a bundle makes of a text: (d,) its embedding, (f,) the features, and what is predicted from them."""
+
+    embedding: FeatureRow
+    features: FeatureRow
+    prediction: Prediction
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -35,6 +45,11 @@ class Situation(msgspec.Struct, frozen=True):
     weighed: Array
     seconds_p95: Array
     paced: float | None
+
+    @property
+    def seen(self) -> Seen:
+        """What of it lies in the text alone."""
+        return Seen(self.embedding, self.features, self.prediction)
 
     @property
     def confidence(self) -> float | None:

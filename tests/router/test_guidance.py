@@ -11,13 +11,14 @@ import pytest
 from rheostat.data.schema import Action, Constraints, Query
 from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
+from rheostat.router.calibration import logit
 from rheostat.router.controller import Controller
 from rheostat.router.courses import Left, Plan
 from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath
 from rheostat.router.ruling import SEQUENTIAL
 from rheostat.router.stopping import StopModel, StopPolicy
-from tests.router.conftest import ACTIONS, P_CORRECT, PlainEncoder, known_bundle
+from tests.router.conftest import ACTIONS, P_CORRECT, PlainEncoder, known_bundle, known_predictor
 from tests.router.test_courses import plan
 from tests.router.test_trees import stump
 
@@ -93,6 +94,30 @@ def test_a_learned_rule_comes_with_the_prior_of_the_query():
     assert known is not None
     assert known.prior == pytest.approx(stop.prior(P_CORRECT), abs=1e-6)
     assert guidance.stop(Action.parse(ACTIONS[0])) is None
+
+
+class Counting:
+    """A learner that knows the chances, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        return np.tile(logit(P_CORRECT), (len(features), 1))
+
+
+def test_a_decision_just_made_is_followed_by_what_it_was_made_from_and_any_other_by_its_embedding():
+    learner = Counting()
+    stops = {VOTE: StopModel(StopPolicy((stump(),), 2), (0, 2))}
+    bundle = replace(known_bundle(), stops=stops, predictor=replace(known_predictor(), learners=(learner,)))
+    chosen, ask = controller(bundle), asked(forced=Action.parse(VOTE))
+    decision = chosen.decide(ask)
+    just, later, elsewhere = chosen.follow(ask, decision), chosen.follow(ask, decision), controller(bundle).follow(ask, decision)
+    assert learner.asked == 3
+    for guidance in (just, later, elsewhere):
+        assert guidance is not None
+        np.testing.assert_allclose(guidance.p_correct, P_CORRECT)
 
 
 def test_exploring_takes_one_action_in_the_place_of_several_with_its_chance():
