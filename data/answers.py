@@ -38,6 +38,8 @@ _LATEX = (
 _MARKUP = re.compile(r"[\\$`]|\*{2}|_{2}")  # what every one of those needs; most answers have none of it
 _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _QUOTES = "\"'“”‘’ *"
+_LEAD_UP = re.compile(r"[.!:\n]\s")
+_IN_NUMBERS = re.compile(r"[\s,]")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 _OPTION_A = re.compile(r"\([Aa]\)|\bA[):]|^A\.", re.MULTILINE)
@@ -121,7 +123,7 @@ def number(text: str) -> Fraction | None:
 def _questions(text: str) -> Iterator[str]:
     """The sentences that end in a question mark, without what leads up to them."""
     for part in text.split("?")[:-1]:
-        yield re.split(r"[.!:\n]\s", part)[-1].strip()
+        yield _LEAD_UP.split(part)[-1].strip()
 
 
 def _stated(tail: str) -> Iterator[str]:
@@ -154,7 +156,7 @@ def _first_line(text: str) -> str:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    numerator, _, denominator = re.sub(r"[\s,]", "", match[0]).partition("/")
+    numerator, _, denominator = _IN_NUMBERS.sub("", match[0]).partition("/")
     if len(match[0]) > MAX_NUMBER_CHARS or (denominator and int(denominator) == 0):
         return None
     # Reading digits as a fraction's text takes five times as long as reading them as a whole number.
@@ -162,10 +164,21 @@ def _value(match: re.Match[str]) -> Fraction | None:
     return whole / int(denominator) if denominator else whole
 
 
-def _first_number(text: str) -> Fraction | None:
+def _first_match(text: str) -> re.Match[str] | None:
     """The first number of the first line; behind the last "=" where the line is an equation."""
-    match = _NUMBER.search(_first_line(text).rpartition("=")[2])
+    return _NUMBER.search(_first_line(text).rpartition("=")[2])
+
+
+def _first_number(text: str) -> Fraction | None:
+    match = _first_match(text)
     return _value(match) if match else None
+
+
+def _spelled(match: re.Match[str]) -> str | None:
+    if match[0].isdecimal() and len(match[0]) <= MAX_NUMBER_CHARS:
+        return str(int(match[0]))  # as most are; a fraction takes ten times as long
+    value = _value(match)
+    return None if value is None else _spell(value)
 
 
 def _spell(value: Fraction) -> str | None:
@@ -190,17 +203,13 @@ def _decimal_places(denominator: int) -> int | None:
 
 
 def _read_number(text: str) -> str | None:
-    value = _first_number(text)
-    return None if value is None else _spell(value)
+    match = _first_match(text)
+    return _spelled(match) if match else None
 
 
 def _last_number(text: str) -> str | None:
-    for match in reversed(list(_NUMBER.finditer(text))):
-        value = _value(match)
-        spelled = None if value is None else _spell(value)
-        if spelled is not None:
-            return spelled
-    return None
+    spelled = map(_spelled, reversed(list(_NUMBER.finditer(text))))
+    return next((each for each in spelled if each is not None), None)
 
 
 def _read_choice(text: str) -> str | None:

@@ -79,6 +79,7 @@ class VllmBackend:
         self._takes_aborts = True
         self._budgets_thinking = True
         self._templates = Templates(self._ask)
+        self._errors = TransportErrors(name, self.url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,7 +175,7 @@ class VllmBackend:
             UpstreamError: it refused, failed or fell silent.
         """
         body = msgspec.json.encode({**fields, "model": self.model or fields["model"]})
-        with self._errors():
+        with self._errors:
             async with self._client.exchange("POST", path, body=body, headers=self._json_headers(), until=self._latest()) as answer:
                 if answer.status != 200:
                     raise await refusal(self.name, answer)
@@ -206,19 +207,20 @@ class VllmBackend:
     async def _bytes(self, request: GenerateRequest, book: Booking, reply: Reply) -> AsyncGenerator[bytes, None]:
         """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
         started_s = time.perf_counter()
-        ending = _Ending("cancelled", "the caller gave up")
+        ending = _CANCELLED
         until = self._latest(request.timeout_s)
         answer: Connection | None = None
         try:
             answer = await self._post(await self._prepared(request, until), until)
-            while chunk := await self._read(answer):
-                reply.feed(chunk)
-                yield chunk
+            with self._errors:
+                while chunk := await answer.read():
+                    reply.feed(chunk)
+                    yield chunk
             if not reply.done:
                 raise UpstreamError(f"{self.name} ended the stream before it was complete", backend=self.name, retryable=True)
-            ending = _Ending("ok", running=False)
+            ending = _OK
         except GeneratorExit:
-            ending = _Ending("ok", running=False) if reply.done else ending
+            ending = _OK if reply.done else ending
             raise
         except UpstreamError as error:
             ending = _Ending.of(error)
@@ -273,7 +275,7 @@ class VllmBackend:
             raise NotSentError(f"{self.name} has no budget for thinking", backend=self.name, status=BAD_REQUEST)
         if not request.prefill:
             return chat(request, model)
-        with self._errors():
+        with self._errors:
             async with asyncio.timeout_at(until):
                 prompt = await self._templates.prompt(request, model)
         return continuation(request, model, prompt)
@@ -286,7 +288,7 @@ class VllmBackend:
         """
         body = msgspec.json.encode(fields)
         try:
-            with self._errors():
+            with self._errors:
                 async with self._client.exchange("POST", path, body=body, headers=self._json_headers(), until=self._latest()) as answer:
                     told = msgspec.json.decode(await answer.read_all(), type=dict[str, Any])
         except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -336,23 +338,15 @@ class VllmBackend:
 
     async def _open(self, post: Post, until: float) -> Connection:
         headers = {**self._more_headers(), **STREAM_HEADERS}
-        with self._errors():
+        with self._errors:
             return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until)
 
-    async def _read(self, answer: Connection) -> bytes:
-        """The next bytes; none at the end."""
-        with self._errors():
-            return await answer.read()
-
     async def _get(self, path: str) -> bytes:
-        with self._errors():
+        with self._errors:
             async with self._client.exchange("GET", path, until=self._latest()) as answer:
                 if answer.status != 200:
                     raise UpstreamError(f"{self.name} answered {answer.status} to {path}", backend=self.name, status=answer.status)
                 return await answer.read_all()
-
-    def _errors(self) -> TransportErrors:
-        return TransportErrors(self.name, self.url)
 
 
 class _Kept:
@@ -386,3 +380,7 @@ class _Ending(NamedTuple):
     def refused(self) -> bool:
         """Whether the server turned the call down, so that no token was generated."""
         return self.status is not None and 400 <= self.status < 500
+
+
+_CANCELLED = _Ending("cancelled", "the caller gave up")
+_OK = _Ending("ok", running=False)

@@ -33,13 +33,14 @@ def chat(request: GenerateRequest, model: str) -> Post:
     """The request as a streamed chat."""
     fields = _common(request, model)
     fields["messages"] = request.messages
-    optional = {
-        "logprobs": request.logprobs or None,
-        "use_beam_search": request.beam_search or None,
-        THINKING_FIELD: request.thinking_tokens,
-    }
     # What the strategy leaves open stays the client's.
-    return _post(CHAT_PATH, fields | {name: value for name, value in optional.items() if value is not None})
+    if request.logprobs:
+        fields["logprobs"] = True
+    if request.beam_search:
+        fields["use_beam_search"] = True
+    if request.thinking_tokens is not None:
+        fields[THINKING_FIELD] = request.thinking_tokens
+    return Post(CHAT_PATH, msgspec.json.encode(fields))
 
 
 def continuation(request: GenerateRequest, model: str, prompt: str) -> Post:
@@ -47,8 +48,9 @@ def continuation(request: GenerateRequest, model: str, prompt: str) -> Post:
     fields = {name: value for name, value in _common(request, model).items() if name not in CHAT_ONLY}
     # The template has written the special tokens out.
     fields |= {"prompt": prompt + request.prefill, "add_special_tokens": False}
-    fields["logprobs"] = 0 if request.logprobs or fields.get("logprobs") else None
-    return _post(COMPLETIONS_PATH, fields)
+    if request.logprobs or fields.pop("logprobs", None):
+        fields["logprobs"] = 0
+    return Post(COMPLETIONS_PATH, msgspec.json.encode(fields))
 
 
 def rendering(request: GenerateRequest, model: str) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def rendering(request: GenerateRequest, model: str) -> dict[str, Any]:
 
 
 def _common(request: GenerateRequest, model: str) -> dict[str, Any]:
-    extra = {name: value for name, value in request.extra.items() if name not in OVERRIDES}
-    return extra | {
+    fields = {name: value for name, value in request.extra.items() if name not in OVERRIDES and value is not None}
+    fields |= {
         "model": model,
         "max_tokens": request.max_tokens,
         "n": request.n,
@@ -67,9 +69,9 @@ def _common(request: GenerateRequest, model: str) -> dict[str, Any]:
         "top_p": request.top_p,
         "stream": True,
         "stream_options": STREAM_OPTIONS,
-        **{name: value for name, value in {"seed": request.seed, "stop": list(request.stop) or None}.items() if value is not None},
     }
-
-
-def _post(path: str, fields: dict[str, Any]) -> Post:
-    return Post(path, msgspec.json.encode({name: value for name, value in fields.items() if value is not None}))
+    if request.seed is not None:
+        fields["seed"] = request.seed
+    if request.stop:
+        fields["stop"] = request.stop
+    return fields

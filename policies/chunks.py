@@ -91,3 +91,4 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+decode_chunks = msgspec.json.Decoder(list[Chunk]).decode

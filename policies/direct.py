@@ -44,7 +44,7 @@ class SingleCall:
         """The one request, at most what is left under the cap; greedy unless the client set a temperature."""
         max_tokens = share(query, context.left_tokens(), 1)
         request = ask(query, context, how=self.how(query, context), max_tokens=max_tokens, temperature=0.0)
-        return replace(request, logprobs=context.logprobs)
+        return replace(request, logprobs=True) if context.logprobs else request
 
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the evidence of the one call."""

@@ -33,7 +33,8 @@ class Connection(asyncio.Protocol):
         self._idle_timeout_s = idle_timeout_s
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._until = 0.0
+        self._until = self._due = self._timer_due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
@@ -122,13 +123,29 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        due = min(self._until, self._loop.time() + self._idle_timeout_s)
-        timer = self._loop.call_at(due, _expire, self._waiter)
+        self._due = min(self._until, self._loop.time() + self._idle_timeout_s)
+        if self._timer is None or self._due < self._timer_due:
+            self._time()
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
+
+    def _time(self) -> None:
+        """Look at the clock when it is due. A timer that was set before goes on: most waits end long before theirs would."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = self._due
+        self._timer = self._loop.call_at(self._due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._due:
+            self._time()
+        else:
+            self._waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -148,6 +165,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the answer: well, where the server ends it that way."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._is_complete = self._is_complete or (exc is None and self._has_head and self._ends_with_connection)
         self._fail(exc or BrokenError("it closed the connection"))
 
@@ -205,8 +224,3 @@ class Connection(asyncio.Protocol):
         """The answer is whole."""
         self._is_complete = self._is_complete or not self._is_interim
         self._is_interim = False
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())

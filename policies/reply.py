@@ -14,7 +14,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Completion, GenerateRequest
-from rheostat.policies.chunks import Choice, Chunk, Function, Logprobs, TokenLogprob, ToolCall, Usage, decode_chunk
+from rheostat.policies.chunks import Choice, Chunk, Function, Logprobs, TokenLogprob, ToolCall, Usage, decode_chunk, decode_chunks
 from rheostat.policies.sse import Event, SseParser
 
 DONE = b"[DONE]"
@@ -44,13 +44,16 @@ class Sample:
     def add(self, choice: Choice) -> None:
         """Take in what a chunk says of this sample."""
         delta = choice.delta
-        thought = delta.reasoning or delta.reasoning_content
-        said = delta.content or choice.text or ""
-        self.chunks += bool(said or thought or delta.tool_calls)
-        self.text.append(said)
-        self.reasoning.append(thought or "")
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        for piece in delta.tool_calls or []:
+        said, thought = delta.content or choice.text, delta.reasoning or delta.reasoning_content
+        if said or thought or delta.tool_calls:
+            self.chunks += 1
+        if said:
+            self.text.append(said)
+        if thought:
+            self.reasoning.append(thought)
+        if choice.finish_reason:
+            self.finish_reason = choice.finish_reason
+        for piece in delta.tool_calls or ():
             self._add_tool_call(piece)
         if choice.logprobs is not None:
             self._add_logprobs(choice.logprobs)
@@ -115,6 +118,9 @@ class Reply:
         Raises:
             UpstreamError: they are no event stream of chat completion chunks, or the server reports an error in it.
         """
+        plain = self._events.plain(chunk)
+        if plain is not None and self._take(plain):
+            return
         for event in self._events.feed(chunk):
             self._event(event)
 
@@ -194,6 +200,20 @@ class Reply:
     def _finished(self) -> list[tuple[int, Sample]]:
         return [(index, sample) for index, sample in sorted(self._samples.items()) if sample.finish_reason not in (None, ABORTED)]
 
+    def _take(self, events: list[bytes]) -> bool:
+        """Read events together, in half the time; False, with none of them read, where not all are chunks before an end mark."""
+        done = events[-1] == DONE
+        try:
+            chunks = decode_chunks(b"[%b]" % b",".join(events[:-1] if done else events))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if len(chunks) + done != len(events) or any(chunk.error is not None for chunk in chunks):
+            return False
+        for chunk in chunks:
+            self._chunk(chunk)
+        self.done = self.done or done
+        return True
+
     def _event(self, event: Event) -> None:
         if event.data.strip() == DONE:
             self.done = True
@@ -209,11 +229,15 @@ class Reply:
     def _chunk(self, chunk: Chunk) -> None:
         self.call_id = self.call_id or chunk.id
         for choice in chunk.choices:
-            if not 0 <= choice.index < self._request.n:
-                raise self._failed(f"sent a sample {choice.index} of {self._request.n} asked for")
-            self._samples.setdefault(choice.index, Sample()).add(choice)
+            (self._samples.get(choice.index) or self._begun(choice.index)).add(choice)
         if chunk.usage is not None:
             self._count(chunk.usage, chunk.choices)
+
+    def _begun(self, index: int) -> Sample:
+        if not 0 <= index < self._request.n:
+            raise self._failed(f"sent a sample {index} of {self._request.n} asked for")
+        self._samples[index] = Sample()
+        return self._samples[index]
 
     def _count(self, usage: Usage, choices: list[Choice]) -> None:
         self._prompt = usage

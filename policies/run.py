@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -161,8 +161,10 @@ class Caller:
         self._meter.book(attempt)
 
     def _timed(self, request: GenerateRequest) -> GenerateRequest:
-        limits = [limit for limit in (request.timeout_s, self._clock.left_s) if limit is not None]
-        return msgspec.structs.replace(request, timeout_s=min(limits, default=None))
+        left_s = self._clock.left_s
+        if left_s is None:
+            return request
+        return msgspec.structs.replace(request, timeout_s=left_s if request.timeout_s is None else min(request.timeout_s, left_s))
 
 
 class BookedAs:
@@ -226,9 +228,9 @@ class _Ends:
 async def _consume(waves: AsyncIterator[Evidence], ends: _Ends, on_evidence: OnEvidence | None) -> _End:
     evidence = None
     left_s = ends.clock.left_s
-    guard = asyncio.timeout(None if left_s is None else left_s + DEADLINE_GRACE_S)
+    guard = None if left_s is None else asyncio.timeout(left_s + DEADLINE_GRACE_S)
     try:
-        async with guard, aclosing(cast(AsyncGenerator[Evidence], waves)):
+        async with guard or nullcontext(), aclosing(cast(AsyncGenerator[Evidence], waves)):
             async for evidence in waves:
                 if on_evidence is not None:
                     await on_evidence(evidence)
@@ -236,7 +238,7 @@ async def _consume(waves: AsyncIterator[Evidence], ends: _Ends, on_evidence: OnE
                     return _End(evidence, reason)
         return _End(evidence, "complete")
     except TimeoutError:
-        if not guard.expired():
+        if guard is None or not guard.expired():
             raise
         return _End(evidence, "deadline")
     except UpstreamError as error:

@@ -46,9 +46,19 @@ class SseParser:
         Raises:
             UpstreamError: a line, or the data of one event, is longer than the limit.
         """
-        if self._is_fresh and _is_plain(chunk, self._max_line_bytes):
-            return [Event(data) for data in chunk[len(_DATA) : -len(_END)].split(_END + _DATA)]
+        plain = self.plain(chunk)
+        if plain is not None:
+            return [Event(data) for data in plain]
         return [event for line in self._lines(chunk) if (event := self._line(line)) is not None]
+
+    def plain(self, chunk: bytes) -> list[bytes] | None:
+        """The data of the events in `chunk`, where it is whole events of one data line each, as engines send them.
+
+        None where it has to be fed; what was given here is not to be fed any more.
+        """
+        if self._is_fresh and _is_plain(chunk, self._max_line_bytes):
+            return chunk[len(_DATA) : -len(_END)].split(_END + _DATA)
+        return None
 
     @property
     def _is_fresh(self) -> bool:
@@ -101,7 +111,7 @@ class SseParser:
 
 
 def _is_plain(chunk: bytes, max_bytes: int) -> bool:
-    """Whether a chunk is whole events of one data line each, as engines send them, and nothing else."""
+    """Whether a chunk is whole events of one data line each, and nothing else."""
     if len(chunk) > max_bytes or b"\r" in chunk or not (chunk.startswith(_DATA) and chunk.endswith(_END)):
         return False
     return chunk.count(b"\n") == 2 * (1 + chunk.count(_END + _DATA))

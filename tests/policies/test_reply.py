@@ -139,3 +139,33 @@ def test_a_refusal_inside_the_stream_keeps_its_status_and_may_not_be_tried_again
             b'data: {"error": {"message": "budget is not configured", "code": 400}}\n\n'
         )
     assert (caught.value.status, caught.value.retryable) == (400, False)
+
+
+EVENTS = st.sampled_from(
+    [
+        *(
+            json.dumps(event)
+            for event in (word("a", count=1), word("b", 1), word("c", finish="stop"), word("d", 7), total(3), {"error": "x"})
+        ),
+        '{"id": "a", "choices": []},{"id": "b"}',
+        '{"id": "a',
+        'b"}',
+        "no json",
+        "[DONE]",
+    ]
+)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=6))
+def test_events_that_come_together_are_read_as_they_are_one_by_one(events):
+    def read(pieces):
+        said, error = reply(n=2), None
+        try:
+            for piece in pieces:
+                said.feed(piece)
+        except UpstreamError as caught:
+            error = str(caught)
+        return said.completions, ok(said), said.done, said.call_id, error
+
+    pieces = [f"data: {event}\n\n".encode() for event in events]
+    assert read([b"".join(pieces)]) == read(pieces)
