@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -145,16 +146,21 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The text of the last user message: what the encoder reads and the strategies extend."""
-        for message in reversed(self.messages):
-            if message.get("role") == "user":
-                return message_text(message)
-        return message_text(self.messages[-1]) if self.messages else ""
+        return question(self.messages)
 
     @classmethod
     def of_text(cls, text: str, **fields: Any) -> Query:
         """A query of one user message, with a new id unless one is given."""
         fields.setdefault("query_id", new_id("q"))
         return cls(messages=({"role": "user", "content": text},), **fields)
+
+
+def question(messages: Sequence[dict[str, Any]]) -> str:
+    """The text of the last user message of a conversation, or of its last one where there is none."""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            return message_text(message)
+    return message_text(messages[-1]) if messages else ""
 
 
 def message_text(message: dict[str, Any]) -> str:

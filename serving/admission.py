@@ -31,6 +31,7 @@ class Admission:
         self._max_wait_s = max_wait_s
         self._metrics = metrics
         self._queue: deque[asyncio.Future[None]] = deque()
+        metrics.in_flight.set_function(lambda: self.in_flight)
 
     async def enter(self) -> None:
         """Take a place, after waiting for one if need be; every place taken is to be given back by `leave`.
@@ -83,4 +84,3 @@ class Admission:
 
     def _count(self, change: int) -> None:
         self.in_flight += change
-        self._metrics.in_flight.inc(change)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError
-from rheostat.data.schema import Action, Constraints
+from rheostat.data.schema import Action
 from rheostat.policies.base import Toolbox
 from rheostat.policies.catalogue import build
 from rheostat.policies.needs import check_needs
+from rheostat.router.ask import NO_CONSTRAINTS
 from rheostat.serving.auth import Principal
 from rheostat.serving.config import Config
 from rheostat.serving.job import LIVE_VERIFIERS
 from rheostat.serving.pool import Pools
 from rheostat.serving.targets import Target, resolve
+from rheostat.serving.terms import Terms
 from rheostat.serving.wire import Chat
 
 VERIFIER, ACTION = "rheostat.verifier", "rheostat.action"  # fields of a request
@@ -21,16 +23,15 @@ SHOWN = 60  # characters of a client's own word in an error
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that may be served: what it asks, of what, and for whom.
+    """A request that may be served: what it asks, of what, for whom, and under which terms.
 
-    `defaults` are the constraints that its tier had when it was admitted, and none for a plain model: a tier may leave the
-    configuration while the request is served.
+    The terms are those its tier had when it was admitted: it may leave the configuration while the request is served.
     """
 
     chat: Chat
     target: Target
     principal: Principal
-    defaults: Constraints
+    terms: Terms
 
     @property
     def tenant(self) -> str:
@@ -50,8 +51,9 @@ def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, too
     if chat.action is not None:
         _check_runnable(chat.action, pools, toolbox)
         _check_size(chat.action, config.server.max_tokens)
-    defaults = config.tier[target.tier].constraints if target.tier else Constraints()
-    return Admitted(chat=chat, target=target, principal=principal, defaults=defaults)
+    defaults = config.tier[target.tier].constraints if target.tier else NO_CONSTRAINTS
+    terms = Terms(defaults=defaults, own=chat.query.constraints)
+    return Admitted(chat=chat, target=target, principal=principal, terms=terms)
 
 
 def _check_verifier(name: str | None) -> None:

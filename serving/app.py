@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ from rheostat.serving.edge import CLIENT_CLOSED
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
-from rheostat.serving.http import AsgiSink, EventStream, JsonBytes, error_response, json_response, read_body
+from rheostat.serving.http import AsgiSink, EventStream, JsonBytes, error_response, header_values, json_response, read_body
 from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
@@ -66,21 +67,24 @@ class Services:
     status: Status
     finished: Finished
     keys: Keys = field(init=False)
+    limits: Limits = field(init=False)
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self.keys = Keys(self.config)
+        self.limits = _limits(self.config)
 
     def apply(self, config: Config) -> None:
         """Serve under a changed configuration from the next request on."""
         self.config = config
         self.keys.replace(config)
+        self.limits = _limits(config)
         self.executor.apply(config)
 
-    @property
-    def limits(self) -> Limits:
-        """What the wire may let through."""
-        return Limits(max_depth=self.config.server.max_depth, max_tokens=self.config.server.max_tokens)
+
+def _limits(config: Config) -> Limits:
+    """What the wire may let through."""
+    return Limits(max_depth=config.server.max_depth, max_tokens=config.server.max_tokens)
 
 
 def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starlette:
@@ -120,7 +124,7 @@ class Routes:
 
         async def serve(request: Request) -> Response:
             response = await self._answer(request, endpoint)
-            self._services.metrics.requests.labels(name, str(response.status_code)).inc()
+            self._services.metrics.answered(name, response.status_code)
             return response
 
         return serve
@@ -151,7 +155,7 @@ class Routes:
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decide`: what would be done, and why; nothing is spent."""
         principal, chat = await self._read(request, parse_chat)
-        with entered(principal.allowance):
+        with Entered(principal.allowance):
             return json_response(await self._services.executor.dry_run(self._services.executor.admit(chat, principal)))
 
     async def feedback(self, request: Request) -> Response:
@@ -232,7 +236,7 @@ class Routes:
         admitted = executor.admit(chat, principal)
         if chat.stream:
             return EventStream(lambda sink: self._stream(admitted, sink, translated(sink)))
-        with entered(principal.allowance):
+        with Entered(principal.allowance):
             completion = await presence_of(request.scope).during(executor.complete(admitted))
         headers = {DECISION_HEADER: completion.rheostat.decision_id, **rate_headers(principal.allowance)}
         return json_response(whole(completion), headers=headers)
@@ -243,23 +247,23 @@ class Routes:
         def on_decision(decision_id: str) -> None:
             sink.headers |= {DECISION_HEADER: decision_id, **rate_headers(allowance)}
 
-        with entered(allowance):
+        with Entered(allowance):
             await self._services.executor.stream(admitted, translated, on_decision)
 
     async def _forwarded(self, request: Request, parse: Callable[..., Call]) -> Response:
         principal = self._principal(request)
         call = parse(await self._body(request), limits=self._services.limits)
-        with entered(principal.allowance):
+        with Entered(principal.allowance):
             body = await presence_of(request.scope).during(self._services.forwarder.forward(call, principal))
         return JsonBytes(body, headers=rate_headers(principal.allowance))
 
     async def _read(self, request: Request, parse: Callable[..., T]) -> tuple[Principal, T]:
         """Whose request it is, and the request, checked; a caller without a key learns nothing of what was wrong with it."""
         principal = self._principal(request)
-        return principal, parse(await self._body(request), request.headers.raw, limits=self._services.limits)
+        return principal, parse(await self._body(request), request.scope["headers"], limits=self._services.limits)
 
     def _principal(self, request: Request) -> Principal:
-        return self._services.keys.principal(request.headers.getlist("authorization"))
+        return self._services.keys.principal(header_values(request, b"authorization"))
 
     async def _body(self, request: Request) -> bytes:
         body = await read_body(request, max_bytes=self._services.config.server.max_body_bytes)
@@ -267,14 +271,17 @@ class Routes:
         return body
 
 
-@contextmanager
-def entered(allowance: Allowance) -> Iterator[None]:
+class Entered:
     """One request among those of a key."""
-    allowance.enter()
-    try:
-        yield
-    finally:
-        allowance.leave()
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+
+    def __enter__(self) -> None:
+        self._allowance.enter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._allowance.leave()
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -41,7 +41,7 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether calls are held back: for a pause, and after one that was earned while a call is on trial."""
-        return self.left_s > 0 or self._trials > 0
+        return self._trials > 0 or self.left_s > 0
 
     @property
     def has_tripped(self) -> bool:
@@ -56,7 +56,8 @@ class Breaker:
     @property
     def left_s(self) -> float:
         """Seconds until a call may be tried; 0 when one may be now."""
-        return max(0.0, max(self._earned_until_s, self._asked_until_s) - self._clock())
+        until_s = max(self._earned_until_s, self._asked_until_s)
+        return max(0.0, until_s - self._clock()) if until_s else 0.0
 
     def begin(self) -> bool:
         """Note that a call starts; whether it is a trial."""

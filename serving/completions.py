@@ -43,7 +43,7 @@ def parse_completion(body: bytes, headers: Headers = (), *, limits: Limits = LIM
     if not prompt.strip():
         raise RequestError("prompt: is empty", param="prompt")
     extra = passed_on(fields)
-    check_depth(extra, limits.max_depth)
+    check_depth(extra, limits.max_depth, body)
     if fields.logprobs is not None:
         extra |= {"logprobs": True, "top_logprobs": fields.logprobs}
     messages = [{"role": "user", "content": prompt}]

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from rheostat.data.errors import UpstreamError
 from rheostat.serving.job import Job
 
 GATEWAY_TIMEOUT = 504
+T = TypeVar("T")
 # A loop that is behind sets its timers from a time that has passed, so they fire this much early.
 TIMER_SLACK_S = 0.05
 
 
-@asynccontextmanager
-async def deadline(deadline_s: float | None, job: Job) -> AsyncIterator[None]:
-    """Cancel what is inside after so many seconds; None never does.
+async def by_deadline(deadline_s: float | None, job: Job, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled after so many seconds; None never does.
 
     Raises:
         UpstreamError: status 504, the time is over.
     """
     if deadline_s is None:
-        yield
-        return
+        return await work
     guard = asyncio.timeout(deadline_s)
     try:
         async with guard:
-            yield
+            return await work
     except TimeoutError as error:
         if not guard.expired():
             raise

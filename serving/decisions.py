@@ -20,7 +20,6 @@ from rheostat.serving.job import Job
 from rheostat.serving.plain_call import in_form, passthrough_decision
 from rheostat.serving.pool import Pools
 from rheostat.serving.sessions import Sessions
-from rheostat.serving.terms import Terms
 
 REROUTED = "upstream_failed"
 SESSION = "session"  # the rule of a decision that a conversation kept
@@ -65,8 +64,9 @@ class Decisions:
             decision = msgspec.structs.replace(decision, rule=SESSION)
         decision = in_form(decision, chat, self._config)
         degraded = decision.degraded or (REROUTED if failed else None)
-        checked = Terms.of(admitted).high_stakes
-        return msgspec.structs.replace(decision, tenant=admitted.tenant, tier=target.tier or "", degraded=degraded, checked=checked)
+        return msgspec.structs.replace(
+            decision, tenant=admitted.tenant, tier=target.tier or "", degraded=degraded, checked=admitted.terms.high_stakes
+        )
 
     async def explain(self, admitted: Admitted) -> dict[str, Any]:
         """What the router sees in a request; nothing where the request leaves it nothing to choose."""
@@ -74,7 +74,7 @@ class Decisions:
 
     def follow(self, admitted: Admitted, decision: Decision) -> Guidance | None:
         """What the router knows beyond a decision just made."""
-        ask = Ask(admitted.chat.query, tier=decision.tier, defaults=admitted.defaults, scarcity=self._congestion.scarcity)
+        ask = Ask(admitted.chat.query, tier=decision.tier, defaults=admitted.terms.defaults, scarcity=self._congestion.scarcity)
         return self._decider.follow(ask, decision)
 
     def has_another(self, admitted: Admitted, failed: frozenset[str]) -> bool:
@@ -98,9 +98,9 @@ class Decisions:
 
     def _ask(self, admitted: Admitted, failed: frozenset[str]) -> Ask:
         models = (self._available - failed) or frozenset(self._config.models)
-        left = Terms.of(admitted).left
+        query, left = admitted.chat.query, admitted.terms.left
         return Ask(
-            msgspec.structs.replace(admitted.chat.query, constraints=left.own),
+            query if left is admitted.terms else msgspec.structs.replace(query, constraints=left.own),
             tier=admitted.target.tier or "",
             defaults=left.defaults,
             models=models,
@@ -116,4 +116,4 @@ class Decisions:
 
     @property
     def _available(self) -> frozenset[str]:
-        return frozenset(model for model, pool in self._pools.items() if pool.is_available)
+        return frozenset([model for model, pool in self._pools.items() if pool.is_available])

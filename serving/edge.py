@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,7 +77,7 @@ class _Passage:
         """
         if self._is_in:
             return await self._receive()
-        message = await self._body_part()
+        message = await (self._receive() if self._client.has_sent_all else self._body_part())
         if not message.get("more_body", False):
             self._is_in = True
             if message["type"] == "http.request":
@@ -84,11 +85,11 @@ class _Passage:
                 self._has_place = True
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, noting the status."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        await self._send(message)
+        return self._send(message)
 
     def end(self) -> None:
         """Give the place back."""
@@ -96,8 +97,6 @@ class _Passage:
             self._admission.leave()
 
     async def _body_part(self) -> Message:
-        if self._client.has_sent_all:
-            return await self._receive()
         guard = asyncio.timeout(max(0.0, self._body_by_s - time.monotonic()))
         try:
             async with guard:

@@ -6,8 +6,7 @@ sent a byte, another decision is made without that model; both are recorded, and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,18 +25,19 @@ from rheostat.serving.deadline import GATEWAY_TIMEOUT
 from rheostat.serving.decider import Decider
 from rheostat.serving.decisions import NONE_FAILED, Decisions
 from rheostat.serving.job import Job, Jobs
+from rheostat.serving.limits import Hold
 from rheostat.serving.messages import Message
 from rheostat.serving.pool import Pools
 from rheostat.serving.sessions import Sessions
 from rheostat.serving.shapes import ChatCompletion
 from rheostat.serving.stream import Sink
 from rheostat.serving.streamer import Streamer
-from rheostat.serving.terms import Terms
 from rheostat.serving.upstream import is_clients_fault
 from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
 
 CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are made for: errs on the dear side
+UNPRICED = Price()
 NOT_SHOWN = ("embedding", "prompt_text")  # fields of a decision that say nothing to people
 
 CarryOut = Callable[[Job, Ledger], Awaitable[None]]
@@ -85,7 +85,7 @@ class Executor:
         answers: list[ChatCompletion] = []
 
         async def carry_out(job: Job, before: Ledger) -> None:
-            candidates = await self._verification.run(job, admitted.chat, Terms.of(admitted))
+            candidates = await self._verification.run(job, admitted.chat, admitted.terms)
             answers.append(answer.completion(job, candidates, before + job.ledger))
 
         await self._with_reroute(admitted, carry_out, started=lambda: False)
@@ -96,7 +96,7 @@ class Executor:
 
         async def carry_out(job: Job, before: Ledger) -> None:
             on_decision(job.decision.decision_id)
-            await self._streamer.stream(job, admitted.chat, Terms.of(admitted), sink)
+            await self._streamer.stream(job, admitted.chat, admitted.terms, sink)
             await sink.write(answer.last_chunk(job, before + job.ledger) + answer.DONE)
 
         await self._with_reroute(admitted, carry_out, started=lambda: sink.started)
@@ -108,13 +108,20 @@ class Executor:
         return {"decision": shown, "explanation": await self._decisions.explain(admitted)}
 
     async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
-        failed, spent = NONE_FAILED, Ledger()
+        chat, failed, spent = admitted.chat, NONE_FAILED, Ledger()
         while True:
             decision = await self._decisions.decide(admitted, failed)
             job: Job | None = None
             try:
-                with self._open(decision, admitted) as job:
-                    await carry_out(job, spent)
+                guidance = self._decisions.follow(admitted, decision)
+                with (
+                    self._hold(admitted, decision, guidance) as hold,
+                    self._jobs.open(decision, chat.query, verifier=chat.verifier, guidance=guidance) as job,
+                ):
+                    try:
+                        await carry_out(job, spent)
+                    finally:
+                        hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
                 self._decisions.keep(admitted, job)
                 return
             except UpstreamError as error:
@@ -125,26 +132,17 @@ class Executor:
                 if started() or not _is_models_fault(error) or not self._decisions.has_another(admitted, failed):
                     raise
 
-    @contextmanager
-    def _open(self, decision: Decision, admitted: Admitted) -> Iterator[Job]:
-        """A job, with what it may spend at worst set aside from the key's allowance before anything is recorded."""
-        query, allowance = admitted.chat.query, admitted.principal.allowance
+    def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None) -> Hold:
+        """What the decision may spend at worst, set aside from the key's allowance; to be done before anything is recorded."""
         action = Action.parse(decision.action)
-        guidance = self._decisions.follow(admitted, decision)
         caps = [(action.model, _cap_tokens(action, guidance))]
-        if Terms.of(admitted).high_stakes:
+        if admitted.terms.high_stakes:
             caps += self._verification.caps(decision, admitted.chat)
-        worst = [(model, _worst_case(query.messages, cap_tokens)) for model, cap_tokens in caps]
-        usd = sum(ledger.cost_usd(self._jobs.prices.get(model, Price())) for model, ledger in worst)
-        with (
-            allowance.hold(tokens=sum(ledger.completion for _, ledger in worst), usd=usd) as hold,
-            self._jobs.open(decision, query, verifier=admitted.chat.verifier) as job,
-        ):
-            job.guidance = guidance
-            try:
-                yield job
-            finally:
-                hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
+        prompt_tokens = _prompt_tokens(admitted.chat.query.messages)
+        usd = 0.0
+        for model, cap_tokens in caps:
+            usd += Ledger(prompt=prompt_tokens, completion=cap_tokens).cost_usd(self._jobs.prices.get(model, UNPRICED))
+        return admitted.principal.allowance.hold(tokens=sum([cap_tokens for _, cap_tokens in caps]), usd=usd)
 
 
 def _cap_tokens(action: Action, guidance: Guidance | None) -> int:
@@ -152,10 +150,9 @@ def _cap_tokens(action: Action, guidance: Guidance | None) -> int:
     return guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
 
 
-def _worst_case(messages: Sequence[Message], cap_tokens: int) -> Ledger:
-    """The usage of one prompt, by its length, and of everything its answer may take."""
-    characters = sum(len(message_text(message)) for message in messages)
-    return Ledger(prompt=characters // CHARACTERS_A_TOKEN, completion=cap_tokens)
+def _prompt_tokens(messages: Sequence[Message]) -> int:
+    """At most how many tokens a prompt has, by its length."""
+    return sum([len(message_text(message)) for message in messages]) // CHARACTERS_A_TOKEN
 
 
 def _is_models_fault(error: UpstreamError) -> bool:

@@ -29,10 +29,10 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         RequestError: 413 for a body over the bound, 415 for a compressed one (its size cannot be bounded before).
         ClientGone: the client left while sending.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    encoding = header_values(request, b"content-encoding")
+    if encoding not in ([], ["identity"]):
         raise RequestError(
-            f"content-encoding {encoding[:40]!r} is not served: send the body as it is", param="content-encoding", status=415
+            f"content-encoding {encoding[0][:40]!r} is not served: send the body as it is", param="content-encoding", status=415
         )
     chunks: list[bytes] = []
     size, more = 0, True
@@ -46,6 +46,11 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             await _drain(request, size)
             raise RequestError(f"the body is larger than {max_bytes} bytes", param="body", status=413, code="body_too_large")
     return b"".join(chunks)
+
+
+def header_values(request: Request, name: bytes) -> list[str]:
+    """All values of a header, by its name in lower case."""
+    return [value.decode("latin-1") for known, value in request.scope["headers"] if known == name]
 
 
 async def _drain(request: Request, size: int) -> None:
@@ -62,7 +67,7 @@ async def _drain(request: Request, size: int) -> None:
 
 
 class JsonBytes(Response):
-    """A JSON answer that is encoded already, with headers that are in lower case already."""
+    """A JSON answer that is encoded already, with headers that are in lower case already, and nothing to do behind it."""
 
     def __init__(self, body: bytes, status_code: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self.status_code = status_code
@@ -71,8 +76,13 @@ class JsonBytes(Response):
         self.raw_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+            *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
         ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Response:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 
 import msgspec
 
@@ -34,7 +34,15 @@ class Job:
         verified: whether the answer passed its check; None where it had none, or it could not be said.
     """
 
-    def __init__(self, decision: Decision, query: Query, prices: Mapping[str, Price], *, verifier: str | None = None) -> None:
+    def __init__(
+        self,
+        decision: Decision,
+        query: Query,
+        prices: Mapping[str, Price],
+        *,
+        verifier: str | None = None,
+        guidance: Guidance | None = None,
+    ) -> None:
         self.decision = decision
         self.query = query
         self.action = Action.parse(decision.action)
@@ -47,7 +55,7 @@ class Job:
         self.stop_reason = ""
         self.error: str | None = None
         self.path: list[Step] = []
-        self.guidance: Guidance | None = None
+        self.guidance = guidance
         self.verified: bool | None = None
         self._prices = prices
         self._verifier = verifier or "exact"
@@ -62,7 +70,7 @@ class Job:
     def cost_usd(self) -> float:
         """The price of what was booked so far, each call at its own model's."""
         own = self._prices[self.action.model]
-        return sum((attempt.ledger.cost_usd(self._prices.get(attempt.model, own)) for attempt in self.meter.attempts), 0.0)
+        return sum([attempt.ledger.cost_usd(self._prices.get(attempt.model, own)) for attempt in self.meter.attempts], 0.0)
 
     def note(self, p_correct: float) -> None:
         """How likely the leading answer is right after the newest step."""
@@ -110,25 +118,39 @@ class Jobs:
         self.prices = prices
         self._budgets = budgets
 
-    @contextmanager
-    def open(self, decision: Decision, query: Query, *, verifier: str | None = None) -> Iterator[Job]:
+    def open(self, decision: Decision, query: Query, *, verifier: str | None = None, guidance: Guidance | None = None) -> Opened:
         """Record the decision, then carry it out inside; the outcome is recorded on every way out."""
-        job = Job(decision, query, self.prices, verifier=verifier)
+        job = Job(decision, query, self.prices, verifier=verifier, guidance=guidance)
         self._recorder.decided(decision, query)
         self._metrics.decided(decision)
-        try:
-            yield job
-        except (asyncio.CancelledError, GeneratorExit):
-            job.status = "client_cancelled"
-            raise
-        except RheostatError as error:
-            job.status, job.error = "failed", str(error)
-            raise
-        except BaseException as error:
-            job.status, job.error = "failed", type(error).__name__
-            raise
-        finally:
-            outcome = job.outcome()
-            self._recorder.finished(outcome, decision.tenant)
-            self._metrics.finished(outcome)
-            self._budgets.spent(decision.tier, outcome.cost_usd)
+        return Opened(job, self)
+
+    def close(self, job: Job) -> None:
+        """Record how a job ended."""
+        outcome = job.outcome()
+        self._recorder.finished(outcome, job.decision.tenant)
+        self._metrics.finished(outcome)
+        self._budgets.spent(job.decision.tier, outcome.cost_usd)
+
+
+class Opened:
+    """A job being carried out: what leaves its block tells how it ended."""
+
+    def __init__(self, job: Job, jobs: Jobs) -> None:
+        self._job = job
+        self._jobs = jobs
+
+    def __enter__(self) -> Job:
+        return self._job
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._failed(error)
+        self._jobs.close(self._job)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._job.status = "client_cancelled"
+        else:
+            self._job.status = "failed"
+            self._job.error = str(error) if isinstance(error, RheostatError) else type(error).__name__

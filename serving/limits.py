@@ -53,8 +53,9 @@ class Window:
     @property
     def spent(self) -> float:
         """What was settled in this window."""
-        if self._window() > self._number:
-            self._number, self._spent = self._window(), 0.0
+        number = self._window()
+        if number > self._number:
+            self._number, self._spent = number, 0.0
         return self._spent
 
     @property
@@ -69,7 +70,7 @@ class Window:
 
     def fits(self, amount: float) -> bool:
         """Whether that much may be reserved."""
-        return self.spent + self.reserved + amount <= self.cap
+        return self.cap == math.inf or self.spent + self.reserved + amount <= self.cap
 
     def reserve(self, amount: float) -> None:
         """Set that much aside."""
@@ -80,8 +81,8 @@ class Window:
         self.reserved = max(0.0, self.reserved - reserved)
         self._spent = self.spent + spent
 
-    def _window(self) -> int:
-        return math.floor(self._clock() / self._length_s)
+    def _window(self) -> float:
+        return self._clock() // self._length_s
 
 
 class Hold:

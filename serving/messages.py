@@ -8,8 +8,8 @@ from rheostat.data.errors import RequestError
 from rheostat.serving.decoding import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning_content", "reasoning"})
-TEXT_FIELDS = ("name", "tool_call_id", "refusal", "reasoning_content", "reasoning")
+TEXT_FIELDS = frozenset({"name", "tool_call_id", "refusal", "reasoning_content", "reasoning"})
+FIELDS = TEXT_FIELDS | {"role", "content", "tool_calls"}
 
 Message = dict[str, Any]
 
@@ -22,7 +22,7 @@ def check_messages(messages: list[Message]) -> None:
     """
     for index, message in enumerate(messages):
         _check_message(message, f"messages[{index}]")
-    if not any(message["role"] == "user" for message in messages):
+    if "user" not in [message["role"] for message in messages]:
         raise RequestError("messages: one message must have the role 'user'", param="messages")
 
 
@@ -32,8 +32,8 @@ def _check_message(message: Message, at: str) -> None:
     if role not in ROLES:
         raise RequestError(f"{at}.role: {shown(role)} is none of {', '.join(ROLES)}", param=f"{at}.role")
     _check_content(message, at)
-    for name in TEXT_FIELDS:
-        if not isinstance(message.get(name), str | None):
+    for name in message.keys() & TEXT_FIELDS:
+        if not (message[name] is None or isinstance(message[name], str)):
             raise RequestError(f"{at}.{name}: must be a string", param=f"{at}.{name}")
     if not _is_objects(message.get("tool_calls")):
         raise RequestError(f"{at}.tool_calls: must be a list of objects", param=f"{at}.tool_calls")
@@ -64,8 +64,8 @@ def _check_part(part: Any, at: str) -> None:
 
 
 def _check_known(given: Message, known: frozenset[str], at: str) -> None:
-    unknown = next((key for key in given if key not in known), None)
-    if unknown is not None:
+    if not given.keys() <= known:
+        unknown = next(key for key in given if key not in known)
         raise RequestError(
             f"{at}.{unknown[:60]}: unknown field; known are {', '.join(sorted(known))}", param=f"{at}.{unknown[:60]}", code="unknown_field"
         )

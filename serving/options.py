@@ -67,6 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise RequestError(f"rheostat.action: {error}", param="rheostat.action") from error
 
 
+_RAW_PREFIX = HEADER_PREFIX.encode()
 _UNSET = Options()
 
 
@@ -78,7 +79,7 @@ def read_options(body: Options | None, headers: Headers) -> Options:
     """
     given = _header_options(headers)
     if not given:
-        return body or Options()
+        return body or _UNSET
     try:
         parsed = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
@@ -94,8 +95,10 @@ def _header_options(headers: Headers) -> dict[str, str]:
     """The options in headers: `x-rheostat-deadline-ms: 500` is `deadline_ms`. Internal ones are not a client's to set."""
     given: dict[str, str] = {}
     for raw_name, raw_value in headers:
+        if not raw_name.lower().startswith(_RAW_PREFIX):
+            continue
         name = raw_name.decode("latin-1").lower()
-        if not name.startswith(HEADER_PREFIX) or name.startswith(INTERNAL_PREFIX):
+        if name.startswith(INTERNAL_PREFIX):
             continue
         option = name.removeprefix(HEADER_PREFIX).replace("-", "_")
         if option not in Options.__struct_fields__:

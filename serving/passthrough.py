@@ -150,7 +150,7 @@ def parse_tokenize(body: bytes, *, limits: Limits = LIMITS) -> Call:
     """The call in a body. Raises RequestError: status 400; `param` names the field."""
     fields = decode(body, _TOKENIZE)
     given = passed_on(fields)
-    check_depth(given, limits.max_depth)
+    check_depth(given, limits.max_depth, body)
     if ("prompt" in given) == ("messages" in given):
         raise RequestError("give either prompt or messages", param="prompt")
     if "messages" in given:

@@ -14,7 +14,6 @@ from rheostat.policies.catalogue import is_single_call
 from rheostat.serving.admitted import Admitted
 from rheostat.serving.config import Config
 from rheostat.serving.metrics import PASSTHROUGH
-from rheostat.serving.terms import Terms
 from rheostat.serving.wire import Chat
 
 
@@ -37,7 +36,7 @@ def passthrough_decision(admitted: Admitted, model: str, config: Config, *, bund
         rule=PASSTHROUGH,
         bundle=bundle,
         tenant=admitted.tenant,
-        checked=Terms.of(admitted).high_stakes,
+        checked=admitted.terms.high_stakes,
     )
 
 

@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from operator import attrgetter
 from typing import cast
 
 import msgspec
@@ -25,6 +26,8 @@ from rheostat.serving.upstream import Replica, is_clients_fault
 # Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): the home of a prefix keeps it up to this many times the mean load.
 BOUND = 1.25
 PREFIX_CHARACTERS = 512  # a block of vLLM's prefix cache is 16 tokens; what differs later shares the blocks before
+
+_takes_calls = attrgetter("takes_calls")
 
 OnEvent = Callable[[str], None]
 
@@ -64,7 +67,7 @@ class Pool:
     @property
     def is_available(self) -> bool:
         """Whether any replica would take a call now."""
-        return any(not replica.is_out and not replica.is_full for replica in self.replicas)
+        return any(map(_takes_calls, self.replicas))
 
     @property
     def retry_after_s(self) -> float:
@@ -124,7 +127,9 @@ class Pool:
         fit = [replica for replica in open_ones if replica.is_well] or open_ones
         if not fit:
             return self._early(tried)
-        if self._prefix_affinity and len(fit) > 1:
+        if len(fit) == 1:
+            return fit[0]
+        if self._prefix_affinity:
             prefix = prefix_of(request)
             home = max(fit, key=lambda replica: _weight(replica.name, prefix))
             if home.load <= BOUND * (1 + sum(replica.load for replica in fit)) / len(fit):
@@ -176,7 +181,7 @@ class _Tries:
         return self._ends_s is not None and self._pool._clock() >= self._ends_s
 
     def _has_others(self) -> bool:
-        return any(replica not in self._tried and not replica.is_out and not replica.is_full for replica in self._pool.replicas)
+        return any(replica not in self._tried and replica.takes_calls for replica in self._pool.replicas)
 
 
 Pools = Mapping[str, Pool]

@@ -111,7 +111,7 @@ def parse_response(body: bytes, headers: Headers = (), *, limits: Limits = LIMIT
     """
     fields = decode(body, _RESPONSE)
     extra = _extra(fields)
-    check_depth({"input": fields.input, **extra}, limits.max_depth)
+    check_depth({"input": fields.input, **extra}, limits.max_depth, body)
     messages = _messages(fields)
     _check(messages)
     generating = Generating(

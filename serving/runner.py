@@ -10,7 +10,7 @@ from rheostat.data.randomness import random_hex
 from rheostat.data.schema import Action
 from rheostat.policies.base import Candidate, Evidence, Meter, StopRule, Toolbox
 from rheostat.policies.run import Result, run_action
-from rheostat.serving.deadline import deadline, has_passed, too_late
+from rheostat.serving.deadline import by_deadline, has_passed, too_late
 from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
 from rheostat.serving.single_call import agreement, note_samples, passthrough_request
@@ -43,8 +43,7 @@ class Runner:
             UpstreamError: no backend gave an answer, or not in time.
         """
         request = passthrough_request(job, chat.n)
-        async with deadline(terms.deadline_s, job):
-            generation = await self._pools[job.action.model].generate(request, job.meter)
+        generation = await by_deadline(terms.deadline_s, job, self._pools[job.action.model].generate(request, job.meter))
         return note_samples(job, generation.completions)
 
     async def run_action(self, job: Job, chat: Chat, terms: Terms, on_evidence: OnEvidence | None = None) -> Result:

@@ -11,7 +11,7 @@ from rheostat.policies.base import Evidence, GenerateRequest, Toolbox
 from rheostat.policies.evidence import count_votes
 from rheostat.policies.reply import Reply
 from rheostat.serving import answer
-from rheostat.serving.deadline import deadline
+from rheostat.serving.deadline import by_deadline
 from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
 from rheostat.serving.runner import fresh_seed
@@ -51,8 +51,7 @@ class Streamer:
         request = self._request(job, chat)
         reply = Reply(request, request.model)
         chunks = self._pools[request.model].stream(request, job.meter, reply=reply)
-        async with deadline(terms.deadline_s, job):
-            await _forward(chunks, sink, model=job.action.model)
+        await by_deadline(terms.deadline_s, job, _forward(chunks, sink, model=job.action.model))
         note_samples(job, reply.completions)
 
     def _request(self, job: Job, chat: Chat) -> GenerateRequest:

@@ -6,46 +6,48 @@ worked out anew whenever it is asked for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import msgspec
 
 from rheostat.data.schema import Constraints
 from rheostat.router.ask import merged
-from rheostat.serving.admitted import Admitted
 from rheostat.serving.context import waited_s
 from rheostat.serving.steps import Limits
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Terms:
     """The tier's constraints as `defaults`, those of a plain model being none, and the request's own."""
 
     defaults: Constraints
     own: Constraints
 
-    @classmethod
-    def of(cls, admitted: Admitted) -> Terms:
-        """The terms of a request."""
-        return cls(defaults=admitted.defaults, own=admitted.chat.query.constraints)
+    @cached_property
+    def both(self) -> Constraints:
+        """The request's own constraints over its tier's."""
+        return merged(self.defaults, self.own)
 
     @property
     def left(self) -> Terms:
         """The same terms with what is left of their deadlines now."""
-        return Terms(defaults=_hurried(self.defaults), own=_hurried(self.own))
+        return self if self.both.deadline_s is None else Terms(defaults=_hurried(self.defaults), own=_hurried(self.own))
 
     @property
     def limits(self) -> Limits:
         """What all of the request's actions together may spend from now on."""
-        both = merged(self.defaults, self.own)
-        return Limits(tokens=both.max_tokens_total, cost_usd=both.max_cost_usd, deadline_s=_left_s(both.deadline_s))
+        return Limits(tokens=self.both.max_tokens_total, cost_usd=self.both.max_cost_usd, deadline_s=self.deadline_s)
 
     @property
     def high_stakes(self) -> bool:
         """Whether the answer is to be checked before it goes out."""
-        return merged(self.defaults, self.own).high_stakes
+        return self.both.high_stakes
 
     @property
     def deadline_s(self) -> float | None:
         """Seconds left now, at least 0; None without a deadline."""
-        return self.limits.deadline_s
+        return _left_s(self.both.deadline_s)
 
 
 def _left_s(deadline_s: float | None) -> float | None:

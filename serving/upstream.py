@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
 from typing import Any, Protocol
 
 from rheostat.data.errors import UpstreamError
@@ -83,6 +83,11 @@ class Replica:
         return not self.is_well or self.breaker.is_open
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether a call may go to it now."""
+        return self.is_well and self.in_flight < self._max_in_flight and not self.breaker.is_open
+
+    @property
     def takes_early(self) -> bool:
         """Whether a call may go ahead of a pause, where no other replica is left.
 
@@ -105,27 +110,9 @@ class Replica:
         """Calls it has to deal with: those from here, and those that wait in its queue, whoever sent them."""
         return self.in_flight + self.waiting
 
-    @contextmanager
-    def use(self, request: GenerateRequest) -> Iterator[Engine]:
-        """Hold one call's place, and learn from how the call ends."""
-        self.in_flight += 1
-        self._idle.clear()
-        trial = self.breaker.begin()
-        started_s = self._clock()
-        try:
-            yield self.engine
-        except UpstreamError as error:
-            if not is_clients_fault(error) and not self._was_cut_early(error, request, started_s):
-                self._learn(error)
-            raise
-        else:
-            self.breaker.succeeded(trial=trial)
-            self._few += 1 / self._few  # one more for as many successes as it gets calls at once, and half for a refusal
-        finally:
-            self.breaker.end(trial=trial)
-            self.in_flight -= 1
-            if self.in_flight == 0:
-                self._idle.set()
+    def use(self, request: GenerateRequest) -> Use:
+        """Hold one call's place inside, and learn from how the call ends."""
+        return Use(self, request)
 
     async def probe(self, timeout_s: float) -> None:
         """Ask the engine how it is and how busy; an engine without metrics is only asked how it is."""
@@ -149,7 +136,24 @@ class Replica:
         finally:
             await self.engine.close()
 
-    def _learn(self, error: UpstreamError) -> None:
+    def _begin(self) -> bool:
+        self.in_flight += 1
+        self._idle.clear()
+        return self.breaker.begin()
+
+    def _succeeded(self, *, trial: bool) -> None:
+        self.breaker.succeeded(trial=trial)
+        self._few += 1 / self._few  # one more for as many successes as it gets calls at once, and half for a refusal
+
+    def _end(self, *, trial: bool) -> None:
+        self.breaker.end(trial=trial)
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    def _failed(self, error: UpstreamError, request: GenerateRequest, started_s: float) -> None:
+        if self._was_cut_early(error, request, started_s):
+            return
         self.breaker.failed()
         if error.status in BUSY and error.retry_after_s:
             self.breaker.pause(error.retry_after_s)
@@ -159,6 +163,26 @@ class Replica:
         """Whether a short deadline of the client's ended it: a client must not be able to eject replicas."""
         timed_out = isinstance(error.__cause__, TimeoutError)
         return timed_out and request.timeout_s is not None and self._clock() - started_s < FAIR_S
+
+
+class Use:
+    """One call to a replica."""
+
+    def __init__(self, replica: Replica, request: GenerateRequest) -> None:
+        self._replica = replica
+        self._request = request
+
+    def __enter__(self) -> Engine:
+        self._trial = self._replica._begin()
+        self._started_s = self._replica._clock()
+        return self._replica.engine
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._replica._succeeded(trial=self._trial)
+        elif isinstance(error, UpstreamError) and not is_clients_fault(error):
+            self._replica._failed(error, self._request, self._started_s)
+        self._replica._end(trial=self._trial)
 
 
 def is_clients_fault(error: UpstreamError) -> bool:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from rheostat.data.answers import infer_kind
 from rheostat.data.errors import RequestError
-from rheostat.data.schema import Action, Query, Sampling, new_id
+from rheostat.data.schema import Action, Query, Sampling, new_id, question
 from rheostat.serving.decoding import check_depth, decode
 from rheostat.serving.messages import Message, check_messages
 from rheostat.serving.options import Headers, Options, Probability, read_options
@@ -124,7 +124,7 @@ def parse_chat(body: bytes, headers: Headers = (), *, limits: Limits = LIMITS) -
     """
     fields = decode(body, _CHAT)
     extra = passed_on(fields)
-    check_depth({"messages": fields.messages, **extra}, limits.max_depth)
+    check_depth({"messages": fields.messages, **extra}, limits.max_depth, body)
     check_messages(fields.messages)
     if extra.get("top_logprobs") and not extra.get("logprobs"):
         raise RequestError("top_logprobs: needs logprobs to be true", param="top_logprobs")
@@ -163,6 +163,7 @@ def chat_of(
         )
     query = Query(
         query_id=new_id("q"),
+        kind=infer_kind(question(messages)),
         messages=tuple(messages),
         sampling=Sampling(
             temperature=fields.temperature,
@@ -177,7 +178,7 @@ def chat_of(
     )
     return Chat(
         model=fields.model,
-        query=msgspec.structs.replace(query, kind=infer_kind(query.text)),
+        query=query,
         n=n,
         stream=bool(fields.stream),
         progress=options.progress,

@@ -7,7 +7,7 @@ import pytest
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Decision, Query
-from rheostat.serving.deadline import GATEWAY_TIMEOUT, deadline, has_passed
+from rheostat.serving.deadline import GATEWAY_TIMEOUT, by_deadline, has_passed
 from rheostat.serving.job import Job
 
 
@@ -19,15 +19,17 @@ def job():
 
 async def test_what_is_not_done_at_the_deadline_is_cancelled_and_late(job):
     with pytest.raises(UpstreamError, match=r"pocket/cot@64 had no answer before the deadline") as caught:
-        async with deadline(0.0, job):
-            await asyncio.Event().wait()
+        await by_deadline(0.0, job, asyncio.Event().wait())
     assert caught.value.status == GATEWAY_TIMEOUT
 
 
-async def test_a_timeout_of_something_inside_is_not_the_deadlines(job):
+@pytest.mark.parametrize("deadline_s", [None, 30.0])
+async def test_a_timeout_of_something_inside_is_not_the_deadlines(job, deadline_s):
+    async def times_out():
+        raise TimeoutError
+
     with pytest.raises(TimeoutError):
-        async with deadline(None, job):
-            raise TimeoutError
+        await by_deadline(deadline_s, job, times_out())
 
 
 def test_without_a_deadline_none_has_passed():

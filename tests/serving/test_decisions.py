@@ -13,7 +13,6 @@ from rheostat.serving.decider import Decider
 from rheostat.serving.decisions import Decisions
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.sessions import Sessions
-from rheostat.serving.terms import Terms
 from rheostat.serving.wire import parse_chat
 from tests.serving.scripted import Scripted, pool_of
 
@@ -52,7 +51,7 @@ async def test_a_tier_that_left_still_holds_for_the_requests_admitted_under_it()
     decision = await served.decisions.decide(served.admitted)
     assert (decision.tier, decision.target_accuracy) == ("brief", 0.5)
     assert served.decisions.follow(served.admitted, decision) is None
-    assert 0.0 < Terms.of(served.admitted).deadline_s <= 9.0
+    assert 0.0 < served.admitted.terms.deadline_s <= 9.0
 
 
 async def test_a_request_for_a_model_that_left_is_decided_and_finds_no_backend():

@@ -68,9 +68,9 @@ def test_the_largest_body_that_is_looked_at_holds_the_loop_for_less_than_fifty_m
 
 
 def test_depth_is_checked_by_field():
-    check_depth({"a": [[[]]], "b": 1}, 4)
+    check_depth({"a": [[[]]], "b": 1}, 4, b"[" * 9)
     with pytest.raises(RequestError, match="a: nested deeper than 2 levels"):
-        check_depth({"b": 1, "a": [[[1]]]}, 2)
+        check_depth({"b": 1, "a": [[[1]]]}, 2, b"[" * 9)
 
 
 @pytest.mark.parametrize("body", [b'{"%s": 1}', b'{"%s": 1, "%s": 2}', b'{"a": {"%s": "\\u0000"}}'])
@@ -80,3 +80,10 @@ def test_a_key_of_megabytes_is_not_said_again(body):
     with pytest.raises(RequestError) as caught:
         decode(body, decoder)
     assert len(str(caught.value)) < 200
+
+
+@given(st.recursive(st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner), max_leaves=9))
+def test_a_body_with_few_brackets_is_never_too_deep(value):
+    body = json.dumps({"x": value}).encode()
+    brackets = body.count(b"[") + body.count(b"{")
+    check_depth({"x": value}, brackets, b"[" * (brackets + 1))
