@@ -81,13 +81,15 @@ class SingleAction:
         multiplier, attainable = self._aim(situation)
         action = rules.average(prediction.p_correct, situation.weighed, situation.admissible, multiplier=multiplier)
         free = action if situation.is_unhindered else _unhindered(situation, multiplier)
+        confident = situation.confidence is not None
+        rule = AVERAGE if situation.paced is None else BUDGET
+        if action == free:
+            return Ruling(action, attainable, rule, multiplier, promised=attainable and confident)
         # A cap or a load that changes the choice breaks what holds on the mean, unless this query meets the target by itself.
         # That rests on its prediction alone, which no promise does.
-        alone = situation.confidence is None and bool(prediction.p_correct[action] >= situation.target)
-        feasible = attainable and (action == free or alone)
-        degraded = None if action == free else _why_late(situation, free) or _why_congested(situation, action, multiplier)
-        rule = AVERAGE if situation.paced is None else BUDGET
-        return Ruling(action, feasible, rule, multiplier, degraded, promised=feasible and situation.confidence is not None)
+        alone = not confident and bool(prediction.p_correct[action] >= situation.target)
+        degraded = _why_late(situation, free) or _why_congested(situation, action, multiplier)
+        return Ruling(action, attainable and alone, rule, multiplier, degraded)
 
     def _aim(self, situation: Situation) -> Aim:
         if situation.paced is not None:
