@@ -10,31 +10,35 @@ if TYPE_CHECKING:
     from rheostat.data.schema import Action
     from rheostat.policies.backend import VllmBackend
     from rheostat.serving.config import BackendConfig, Config
+    from rheostat.serving.scoring import RewardKind
 
 T = TypeVar("T")
 
-PRM = "prm"
+PRM, LIKELY = "prm", "likely"
 LEARNED_FOLDER = "verifier"
 MEMORY_FOLDER = "memory"
 ENCODERS_FOLDER = "encoders"
 
 
 def equipped(config: Config, state: Path) -> Config:
-    """The configuration with `prm` where an engine `pocket-prm` runs, and the state folder's verifier and task memory.
+    """The configuration with the rewards of running pocket engines, and the state folder's verifier and task memory.
 
     What the configuration names itself stays.
     """
     import msgspec
 
     from rheostat.policies.memory import EXAMPLES_FILE
-    from rheostat.policies.weights import POCKET_REWARD
+    from rheostat.policies.weights import POCKET_READER, POCKET_REWARD
     from rheostat.serving.config import ToolsConfig
     from rheostat.serving.scoring import RewardConfig
 
-    rewards, tools = config.reward, config.tools
-    url = _engine_url(state, POCKET_REWARD)
-    if url is not None and PRM not in {each.name for each in rewards}:
-        rewards = (*rewards, RewardConfig(name=PRM, url=url, model=POCKET_REWARD))
+    wanted: tuple[tuple[str, str, RewardKind], ...] = ((PRM, POCKET_REWARD, "process"), (LIKELY, POCKET_READER, "likelihood"))
+    tools, named_already = config.tools, {each.name for each in config.reward}
+    running = [
+        RewardConfig(name=name, url=url, model=model, kind=kind)
+        for name, model, kind in wanted
+        if name not in named_already and (url := _engine_url(state, model)) is not None
+    ]
     found = {
         "verifier": state / LEARNED_FOLDER if (state / LEARNED_FOLDER).is_dir() else "",
         "memory": state / MEMORY_FOLDER if (state / MEMORY_FOLDER / EXAMPLES_FILE).exists() else "",
@@ -42,7 +46,7 @@ def equipped(config: Config, state: Path) -> Config:
     named = {name: getattr(tools, name) or str(folder) for name, folder in found.items()}
     if tools.encoder_cache == ToolsConfig().encoder_cache:
         named["encoder_cache"] = str(state / ENCODERS_FOLDER)
-    return msgspec.structs.replace(config, reward=rewards, tools=msgspec.structs.replace(tools, **named))
+    return msgspec.structs.replace(config, reward=(*config.reward, *running), tools=msgspec.structs.replace(tools, **named))
 
 
 def equipped_for(actions: Sequence[Action], config: Config, state: Path, *, compares: bool, memory: Path | None, encoder: str) -> Config:

@@ -14,15 +14,16 @@ import msgspec
 from rheostat.data.sandbox import Limits, Sandbox
 from rheostat.policies.base import Scorer
 from rheostat.policies.scorers.judge import Judge, PairwiseJudge
+from rheostat.policies.scorers.likelihood import Likelihood
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rendering import POCKET_FORMAT, StepFormat
 from rheostat.policies.scorers.rewards import OutcomeReward, PairReward, ProcessReward
 
-RewardKind = Literal["process", "outcome", "pair"]
+RewardKind = Literal["process", "outcome", "pair", "likelihood"]
 
 
 class RewardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A reward model behind vLLM's pooling endpoints; strategies ask for it as `by=prm` or `by=orm`."""
+    """A model that reads answers on a vLLM of its own; strategies ask for it by its name, as in `by=prm`."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     """What strategies call it."""
@@ -31,7 +32,8 @@ class RewardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     model: str
     """The name the engine serves it under."""
     kind: RewardKind = "process"
-    """`process` asks /pooling about steps, `outcome` /classify about the answer, `pair` /score about question and answer."""
+    """`process` asks /pooling about steps, `outcome` /classify about the answer, `pair` /score about question and answer,
+    `likelihood` an ordinary engine how likely its model finds the text."""
     api_key_env: str | None = None
     """Environment variable that holds the engine's key."""
     aggregate: Literal["last", "min", "prod"] = "last"
@@ -39,7 +41,7 @@ class RewardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     label: int = -1
     """Class of an outcome reward that means good; -1 is the last."""
     before: str = POCKET_FORMAT.before
-    """Text of a process reward's prompt before the question."""
+    """Text before the question in the prompt of a process reward or a likelihood."""
     after_question: str = POCKET_FORMAT.after_question
     """Text between the question and the first step."""
     mark: str = POCKET_FORMAT.mark
@@ -96,4 +98,6 @@ def _scorer(config: RewardConfig, client: PoolingClient) -> Scorer:
     if config.kind == "pair":
         return PairReward(client)
     steps = StepFormat(before=config.before, after_question=config.after_question, mark=config.mark)
+    if config.kind == "likelihood":
+        return Likelihood(client, steps=steps)
     return ProcessReward(client, steps=steps, aggregate=config.aggregate)

@@ -22,6 +22,7 @@ Key = tuple[str, str]  # data set and query
 
 ONE_SAMPLE, ONE_CHAIN = "self_consistency(k=1)", "cot"
 MILLIONTHS = 1e6
+NOT_ITS_OWN = {"verifier", "likely"}  # scorers: the reference, and a larger model that reads for nothing at the prices here
 NEARLY_ALL = 0.95  # of the queries: a run that failed must not keep its action from being compared
 
 
@@ -48,7 +49,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     def fair(self) -> npt.NDArray[np.bool_]:
         """(L,) which actions ask neither another model nor the reference."""
         wanted = [needs(Action.parse(name)) for name in self.actions]
-        return np.array([each.models <= {self.model} and "verifier" not in each.scorers for each in wanted])
+        return np.array([each.models <= {self.model} and not each.scorers & NOT_ITS_OWN for each in wanted])
 
 
 def grid(model: str, rows: Sequence[Row]) -> Grid:

@@ -25,7 +25,7 @@ from rheostat.training.sweep_report import ActionReport, AxisReport, report
 
 HEADING = "## Sweep"
 SIZES = ",".join(str(2**power) for power in range(8))
-SCORERS = ("self", "prm", "verifier", "logprob")
+SCORERS = ("self", "prm", "likely", "verifier", "logprob")
 MIN_SHARED = 100  # queries of two models; fewer tell nothing
 
 

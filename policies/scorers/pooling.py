@@ -1,4 +1,6 @@
-"""A reward model served by vLLM: its `/pooling`, `/classify` and `/score`. Knows no strategy and renders no prompt.
+"""A model served by vLLM that only reads: its `/pooling`, `/classify` and `/score`, and what it finds likely of a text.
+
+Knows no strategy and renders no prompt.
 
 Reading costs prompt tokens and generates none; every call that was sent is booked once, however it ends.
 """
@@ -36,6 +38,15 @@ class _Scored(msgspec.Struct, frozen=True):
     score: float
 
 
+class _Likely(msgspec.Struct, frozen=True):
+    text_offset: list[int]
+    token_logprobs: list[float | None]
+
+
+class _Echoed(msgspec.Struct, frozen=True):
+    logprobs: _Likely
+
+
 class _PooledReply(msgspec.Struct, frozen=True):
     data: list[_Pooled]
     usage: _Usage = _Usage()
@@ -51,11 +62,23 @@ class _ScoredReply(msgspec.Struct, frozen=True):
     usage: _Usage = _Usage()
 
 
-AnyReply = TypeVar("AnyReply", _PooledReply, _ClassifiedReply, _ScoredReply)
+class _EchoedReply(msgspec.Struct, frozen=True):
+    data: list[_Echoed] = msgspec.field(name="choices")
+    usage: _Usage = _Usage()
+
+
+AnyReply = TypeVar("AnyReply", _PooledReply, _ClassifiedReply, _ScoredReply, _EchoedReply)
+
+
+class TokenLogprob(NamedTuple):
+    """Where in a text a token begins, in characters, and how likely it was there, in nats; None of the first one."""
+
+    offset: int
+    logprob: float | None
 
 
 class PoolingClient:
-    """One vLLM server started with `--runner pooling`.
+    """One vLLM server started with `--runner pooling`; `token_logprobs` wants one that generates.
 
     Args:
         name: what errors call it.
@@ -113,6 +136,12 @@ class PoolingClient:
     async def relevance(self, first: str, second: str, book: Booking) -> float:
         """The score of a pair of texts; errors as above."""
         return (await self._ask("/score", {"text_1": first, "text_2": second}, _ScoredReply, book)).data[0].score
+
+    async def token_logprobs(self, prompt: str, book: Booking) -> list[TokenLogprob]:
+        """The log-probability of every token of a text under a model that generates, which here writes none; errors as above."""
+        body = {"prompt": prompt, "echo": True, "logprobs": 0, "max_tokens": 0, "temperature": 0.0, "add_special_tokens": False}
+        found = (await self._ask("/v1/completions", body, _EchoedReply, book)).data[0].logprobs
+        return [TokenLogprob(*each) for each in zip(found.text_offset, found.token_logprobs, strict=False)]
 
     async def close(self) -> None:
         """Release connections."""

@@ -10,6 +10,7 @@ from rheostat.data.errors import EngineError
 
 POCKET_MODELS = ("pocket", "pocket-large")
 POCKET_REWARD = "pocket-prm"
+POCKET_READER = "pocket-large"  # the one that finds right chains likelier than wrong ones, whoever wrote them
 HERE = Path(__file__).resolve().parent
 # Without a parser an engine refuses requests with tools; of the models here none was trained for another form of calls.
 TOOL_CALLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")

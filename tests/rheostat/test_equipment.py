@@ -34,14 +34,17 @@ def test_an_empty_state_folder_adds_nothing(tmp_path: Path) -> None:
 def test_what_the_state_folder_holds_is_used(state: Path) -> None:
     found = equipment.equipped(parse(PLAIN), state)
 
-    assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:3")]
+    assert [(each.name, each.kind, each.model, each.url) for each in found.reward] == [
+        ("prm", "process", "pocket-prm", "http://127.0.0.1:3"),
+        ("likely", "likelihood", "pocket-large", "http://127.0.0.1:3"),
+    ]
     assert (found.tools.memory, found.tools.verifier) == (str(state / "memory"), str(state / "verifier"))
 
 
 def test_what_is_configured_stays(state: Path) -> None:
     found = equipment.equipped(parse(NAMED), state)
 
-    assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:2")]
+    assert [(each.name, each.url) for each in found.reward] == [("prm", "http://127.0.0.1:2"), ("likely", "http://127.0.0.1:3")]
     assert (found.tools.memory, found.tools.verifier) == ("m", "v")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from rheostat.data.errors import ConfigError
 from rheostat.policies.scorers.judge import Judge, PairwiseJudge
+from rheostat.policies.scorers.likelihood import Likelihood
 from rheostat.policies.scorers.rewards import OutcomeReward, PairReward, ProcessReward
 from rheostat.serving.config import parse
 from rheostat.serving.scoring import JudgeConfig, RewardConfig, SandboxConfig, open_scorers
@@ -23,10 +24,11 @@ async def opened(*rewards: RewardConfig, judge: str = "", keys=None):
 
 
 async def test_every_kind_of_reward_has_its_scorer() -> None:
-    scorers = await opened(reward("prm"), reward("orm", kind="outcome"), reward("fit", kind="pair"), judge="a")
+    rewards = [reward("prm"), *(reward(name, kind=kind) for name, kind in (("orm", "outcome"), ("fit", "pair"), ("likely", "likelihood")))]
+    scorers = await opened(*rewards, judge="a")
 
-    assert [type(scorer) for scorer in scorers.values()] == [ProcessReward, OutcomeReward, PairReward, Judge, PairwiseJudge]
-    assert list(scorers) == ["prm", "orm", "fit", "judge", "pairwise"]
+    assert [type(scorer) for scorer in scorers.values()] == [ProcessReward, OutcomeReward, PairReward, Likelihood, Judge, PairwiseJudge]
+    assert list(scorers) == ["prm", "orm", "fit", "likely", "judge", "pairwise"]
 
 
 async def test_nothing_is_on_by_itself() -> None:

@@ -40,7 +40,8 @@ def test_an_action_is_found_by_its_strategy_and_shape_whatever_its_cap() -> None
 
 
 def test_an_action_is_fair_that_asks_neither_another_model_nor_the_reference() -> None:
-    names = ["m/cot@64", "m/verify(checker=other)@64", "m/verify(checker=m)@64", "m/best_of_n(by=verifier,n=2)@64"]
+    own, others = ["cot", "verify(checker=m)"], ["verify(checker=other)", "best_of_n(by=verifier,n=2)", "best_of_n(by=likely,n=2)"]
+    names = [f"m/{strategy}@64" for strategy in (*own, *others)]
     held = grid("m", [row(name, "x", 0, correct=1.0, tokens=1, price=1.0) for name in names])
 
-    assert held.fair.tolist() == [True, False, True, False]
+    assert held.fair.tolist() == [True, True, False, False, False]

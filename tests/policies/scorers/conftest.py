@@ -21,7 +21,7 @@ class RewardServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[Any] = []
         app = web.Application()
-        for path in ("/pooling", "/classify", "/score"):
+        for path in ("/pooling", "/classify", "/score", "/v1/completions"):
             app.router.add_post(path, self._answer)
         self.server = TestServer(app)
 
@@ -33,7 +33,8 @@ class RewardServer:
             return web.json_response({"error": {"message": "too long"}}, status=given)
         if isinstance(given, str):
             return web.Response(text=given)
-        return web.json_response({"data": given, "usage": {"prompt_tokens": 7}})
+        what = "choices" if request.path == "/v1/completions" else "data"
+        return web.json_response({what: given, "usage": {"prompt_tokens": 7}})
 
 
 class Booked:
