@@ -1,6 +1,6 @@
 """The outcome store: every decision, outcome, reward and sample, in one SQLite file with one writer.
 
-A put never waits and never raises; a group is committed every 50 ms or 64 records. A crash loses at most the group that
+A put never waits and never raises; a group is committed every 50 ms or 256 records. A crash loses at most the group that
 was not yet committed, a clean close nothing. A full or read-only disk makes the store unhealthy, not the caller.
 """
 

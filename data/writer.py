@@ -18,7 +18,7 @@ import msgspec
 from rheostat.data.errors import StoreError
 
 GROUP_S = 0.05
-GROUP_RECORDS = 64
+GROUP_RECORDS = 256  # a commit takes as long as writing some tens of records
 MAX_GROUP_RECORDS = 4_096  # in one transaction, when more than a group has piled up
 MAX_QUEUED = 20_000  # some 50 MB of decisions with their embeddings
 RETRY_S = 0.25
@@ -49,7 +49,7 @@ class _Flush:
 
 
 class GroupWriter(Generic[T]):
-    """Hands records to `write` in groups, every 50 ms or 64 records, whichever comes first.
+    """Hands records to `write` in groups, every 50 ms or 256 records, whichever comes first.
 
     When `write` raises `sqlite3.Error` the group stays, the writer is unhealthy, and it tries again with growing pauses;
     meanwhile at most `max_queued` records wait and the rest are dropped and counted.

@@ -95,14 +95,11 @@ class Cot(SingleCall):
         request = super().request(query, context)
         return replace(request, extra={"reasoning_effort": self.effort, **request.extra}) if self.effort else request
 
-    async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
+    def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the evidence of the one call, or of every call of forced thinking."""
         if self.single_call:
-            waves = super().run(query, context)
-        else:
-            waves = force(query, context, self.request(query, context), Forcing(self.think, self.waits))
-        async for evidence in waves:
-            yield evidence
+            return super().run(query, context)
+        return force(query, context, self.request(query, context), Forcing(self.think, self.waits))
 
 
 class FewShot(SingleCall):

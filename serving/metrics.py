@@ -80,7 +80,8 @@ class Metrics:
         self._caps.pop(outcome.decision_id, None)
         self._outcomes.add(outcome.status)
         for kind in _TOKEN_KINDS:
-            self._tokens.add(kind, n=getattr(outcome.ledger, kind))
+            if n_tokens := getattr(outcome.ledger, kind):
+                self._tokens.add(kind, n=n_tokens)
         self._calls.add(n=outcome.ledger.calls)
         self._cost.add(n=outcome.cost_usd)
         self.latency.observe(outcome.latency_s)
