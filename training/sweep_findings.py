@@ -55,14 +55,19 @@ def told(found: list[Finding]) -> str:
     """The findings as a sentence and a table; empty where there are none."""
     if not found:
         return ""
-    idle = [each.family for each in found if not each.pays and each.family != ALL]
     lead = (
         "What the best action that costs more than one greedy chain, and asks neither another model nor the reference, adds to that "
-        "chain: chosen on one half of the queries, judged on the other. Nothing clearly pays on "
-        f"{', '.join(idle) if idle else 'none of these families'}."
+        f"chain: chosen on one half of the queries, judged on the other. {_idle(found)}"
     )
     columns = ["family", "one greedy chain", "best dearer actions", "they add", "", "a perfect verifier would add"]
     return lead + "\n\n" + markdown(columns, [_line(each) for each in found])
+
+
+def _idle(found: list[Finding]) -> str:
+    """Where nothing pays, in words."""
+    families = [each for each in found if each.family != ALL] or found
+    idle = [each.family for each in families if not each.pays]
+    return f"Nothing clearly pays on {', '.join(idle)}." if idle else "Everywhere something clearly pays."
 
 
 def _finding(name: str, held: Grid, seed: int) -> Finding | None:

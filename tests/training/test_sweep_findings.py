@@ -30,6 +30,13 @@ def test_a_vote_that_is_better_pays_and_one_that_is_not_is_named_among_the_famil
     assert "Nothing clearly pays on second." in told([first, second, whole])
 
 
+def test_families_too_small_to_choose_and_to_judge_on_are_told_of_together() -> None:
+    few = findings(held((CHAIN, VOTE), luck([0.2, 0.9])[:30], [1.0, 8.0]))
+
+    assert [each.family for each in few] == [ALL]
+    assert "Everywhere something clearly pays." in told(few)
+
+
 def test_the_best_of_many_that_are_alike_adds_nothing_on_average() -> None:
     rng = np.random.default_rng(0)
     actions = (CHAIN, *(f"m/self_consistency(k={k})@9" for k in range(2, 30)))
