@@ -17,6 +17,7 @@ import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
+from rheostat.policies.aborts import ABORT_PATH, Aborts
 from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
 from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
 from rheostat.policies.http_client import HttpClient
@@ -26,7 +27,6 @@ from rheostat.policies.scrape import sum_metrics
 from rheostat.policies.templates import Templates
 from rheostat.policies.transport import KEEPALIVE_S, NotSentError, TransportErrors, refusal
 
-ABORT_PATH = "/inference/v1/abort_requests"
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
 EVENT_STREAM = "text/event-stream"
 JSON_HEADERS = {"Content-Type": "application/json"}
@@ -76,7 +76,7 @@ class VllmBackend:
             keepalive_s=KEEPALIVE_S,
             max_exchanges=max_connections,
         )
-        self._takes_aborts = True
+        self._aborts = Aborts(self._abort)
         self._budgets_thinking = True
         self._templates = Templates(self._ask)
         self._errors = TransportErrors(name, self.url)
@@ -253,16 +253,19 @@ class VllmBackend:
         A connection that is just closed leaves tokens that the engine counted and nobody saw. Engines that do not
         take an abort (vLLM does with `--enable-scale-out`) are asked once; there the bill ends with what was seen.
         """
-        if not self._takes_aborts or reply.call_id is None:
+        if reply.call_id is None:
             return
-        until = asyncio.get_running_loop().time() + SETTLE_S
-        body = msgspec.json.encode({"request_ids": reply.engine_ids})
+        answer.extend(asyncio.get_running_loop().time() + SETTLE_S)
+        if not await self._aborts.abort(reply.engine_ids):
+            return
         with suppress(OSError):
-            async with self._client.exchange("POST", ABORT_PATH, body=body, headers=JSON_HEADERS, until=until) as abort:
-                self._takes_aborts = abort.status == 200
-            answer.extend(until)
-            while self._takes_aborts and (chunk := await answer.read()):
+            while chunk := await answer.read():
                 reply.feed(chunk)
+
+    async def _abort(self, body: bytes) -> int:
+        until = asyncio.get_running_loop().time() + SETTLE_S
+        async with self._client.exchange("POST", ABORT_PATH, body=body, headers=JSON_HEADERS, until=until) as answer:
+            return answer.status
 
     async def _prepared(self, request: GenerateRequest, until: float) -> Post:
         """What to post for a request; one that goes on with a reply is rendered first.

@@ -1,0 +1,50 @@
+"""Calls that an engine is to abort, gathered: clients that leave together cost it one request, not one each.
+
+vLLM takes aborts where it was started with `--enable-scale-out`. Knows no sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+ABORT_PATH = "/inference/v1/abort_requests"
+
+Post = Callable[[bytes], Awaitable[int]]
+
+
+class Aborts:
+    """Tells one engine which calls to abort. One that takes no aborts is asked once.
+
+    Args:
+        post: posts a body to `ABORT_PATH`, and gives the status of the answer.
+
+    Attributes:
+        are_taken: whether the engine takes aborts, as far as is known.
+    """
+
+    def __init__(self, post: Post) -> None:
+        self.are_taken = True
+        self._post = post
+        self._ids: list[str] = []
+        self._round: asyncio.Task[bool] | None = None
+
+    async def abort(self, ids: Sequence[str]) -> bool:
+        """Have calls aborted, with all that others want aborted in the same moment; whether the engine was told."""
+        if not self.are_taken:
+            return False
+        self._ids += ids
+        if self._round is None:
+            self._round = asyncio.create_task(self._tell())
+        return await asyncio.shield(self._round)
+
+    async def _tell(self) -> bool:
+        await asyncio.sleep(0)  # in which the others join
+        ids, self._ids, self._round = self._ids, [], None
+        try:
+            self.are_taken = await self._post(msgspec.json.encode({"request_ids": ids})) == 200
+        except OSError:
+            return False
+        return self.are_taken
