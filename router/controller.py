@@ -111,7 +111,7 @@ class Controller:
         seen = self._decided_on.take(decision.decision_id) or self._see_again(ask.query.text, decision.embedding)
         several = self._several if decision.rule == SEQUENTIAL else None
         course = None if several is None else several.course(self._look(ask, seen))
-        return Guidance(self.bundle.actions, seen.prediction.p_correct, self.bundle.stops, course)
+        return Guidance(self.bundle.actions, seen.prediction.p_correct, self.bundle.stops, course, ask.query.text)
 
     def explain(self, ask: Ask) -> dict[str, Any]:
         """What `decide` sees and would do without exploring, for people: features, predictions, frontier, rule.

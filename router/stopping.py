@@ -1,25 +1,34 @@
-"""When to stop sampling, as served: after each wave, small trees weigh stopping now against going on.
+"""When to stop sampling, as served: after each wave, a weighted sum weighs stopping now against going on.
 
-They look at the votes so far and at what the predictor expected of the query. Knows numbers only: which votes they are
-is agreed between `policies.learned_stop`, which counts them, and `training.stopping`, which fits.
+Its terms are the votes so far, what the answers say for themselves and what the predictor expected of the query; its
+weights depend on how far the leader is ahead. Knows numbers only: which votes they are is agreed between
+`policies.learned_stop`, which counts them, and `training.stopping`, which fits.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rheostat.router.answer_features import Question
+from rheostat.router.answer_score import AnswerScorer, ScoredQuery, scorer_arrays, scorer_from
 from rheostat.router.base import Array
 from rheostat.router.calibration import logit
-from rheostat.router.trees import Trees
 
-N_VOTES = 7
-N_COUNTS = 5  # of these, the ones that are no log-probabilities
+N_VOTES = 9
+N_COUNTS = 5  # of these, the ones that are counts
+LOGPROBS = (5, 6)
+SCORES = (7, 8)
+N_LEADS = 5  # leads of 0, 1, 2, 3 and more than 3 votes have weights of their own
+LIMIT = 3.0  # of log-odds: beyond it nothing more is learned from few questions
+
+Pairs = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -27,25 +36,69 @@ class StopPolicy:
     """A stop policy over at most `len(steps) + 1` samples.
 
     Attributes:
-        steps: the n-th (from 1) gives value of stopping minus value of going on after n samples, in reward, from the
-            `N_VOTES` numbers of the vote followed by the prior. None never stops there.
+        steps: the n-th (from 1) gives value of stopping minus value of going on after n samples, in reward: (N_LEADS, m)
+            weights of the m `terms`. None never stops there.
         n_prior: numbers in a prior; 0 for a rule that looks at votes alone.
     """
 
-    steps: tuple[Trees | None, ...]
+    steps: tuple[Array | None, ...]
     n_prior: int
 
     def advantage(self, features: Array, drawn: int) -> Array:
         """(n,) value of stopping over going on after `drawn` samples, for (n, N_VOTES + n_prior) rows; infinite at the end."""
         if drawn > len(self.steps):
             return np.full(len(features), np.inf)
-        trees = self.steps[drawn - 1]
-        return np.full(len(features), -np.inf) if trees is None else trees(features)
+        weights = self.steps[drawn - 1]
+        if weights is None:
+            return np.full(len(features), -np.inf)
+        return np.asarray((terms(features, drawn) * weights[lead_of(features)]).sum(axis=1))
 
     @cached_property
     def reads_logprobs(self) -> bool:
-        """Whether any step splits by a log-probability."""
-        return any(trees is not None and trees.splits_by(range(N_COUNTS, N_VOTES)) for trees in self.steps)
+        """Whether log-probabilities have any weight."""
+        return self._reads(LOGPROBS)
+
+    @cached_property
+    def reads_scores(self) -> bool:
+        """Whether what the answers say for themselves has any weight."""
+        return self._reads(SCORES)
+
+    def _reads(self, features: tuple[int, ...]) -> bool:
+        about = np.isin(pairs(N_VOTES + self.n_prior), features).any(axis=0)
+        return any(weights is not None and bool(weights[:, about].any()) for weights in self.steps)
+
+
+def lead_of(features: Array) -> npt.NDArray[np.intp]:
+    """(n,) which weights rows take: by how far the leader is ahead."""
+    return np.minimum(features[:, 0] - features[:, 1], N_LEADS - 1).astype(np.intp)
+
+
+def terms(features: Array, drawn: int) -> Array:
+    """(n, m) products of what is known after `drawn` samples, for (n, N_VOTES + p) rows.
+
+    Counts are taken as shares of the samples, log-probabilities by their magnitude; where a log-probability or a score is
+    not known it is 0, and so are all its terms.
+    """
+    state = np.empty_like(features)
+    state[:, 0] = 1.0
+    state[:, 1] = features[:, 0] / drawn
+    state[:, 2:N_COUNTS] = features[:, 2:N_COUNTS] / drawn
+    state[:, N_COUNTS:] = features[:, N_COUNTS:]
+    state[:, LOGPROBS] = np.log1p(-1000.0 * np.minimum(features[:, LOGPROBS], 0.0)) / LIMIT
+    np.clip(state[:, N_COUNTS:], -LIMIT, LIMIT, out=state[:, N_COUNTS:])
+    left, right = pairs(features.shape[1])
+    return state[:, left] * state[:, right]
+
+
+@functools.cache
+def pairs(width: int) -> Pairs:
+    """(2, m) which columns of a state of this width are multiplied: each alone, squares, and signals with all that follow."""
+    signals = range(N_COUNTS, N_VOTES)
+    distinct = 3
+    alone = [(0, at) for at in range(width)]
+    squares = [(at, at) for at in (distinct, *range(N_COUNTS, width))]
+    crossed = [(signal, at) for signal in signals for at in range(signal + 1, width)]
+    return np.array([*alone, *squares, *crossed]).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +108,20 @@ class StopModel:
     Attributes:
         policy: fitted for it.
         priors: positions in the catalogue of the actions whose predicted P(correct) make the prior.
+        scorer: of answers; None where the policy does not read scores.
     """
 
     policy: StopPolicy
     priors: tuple[int, ...]
+    scorer: AnswerScorer | None = None
 
     def prior(self, p_correct: Array) -> tuple[float, ...]:
         """The prior of a query from the (a,) predictions for it."""
         return tuple(logit(p_correct[list(self.priors)]).tolist())
+
+    def score(self, text: str, p_correct: Array) -> ScoredQuery | None:
+        """What scores the answers to a query, from its text and the (a,) predictions for it."""
+        return None if self.scorer is None else ScoredQuery(self.scorer, Question.of(text), self.prior(p_correct))
 
 
 def stop_arrays(models: Mapping[str, StopModel]) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
@@ -70,10 +129,20 @@ def stop_arrays(models: Mapping[str, StopModel]) -> tuple[dict[str, npt.NDArray[
     arrays: dict[str, npt.NDArray[Any]] = {}
     layout = []
     for number, (action, model) in enumerate(models.items()):
-        kept = [drawn for drawn, trees in enumerate(model.policy.steps) if trees is not None]
-        layout.append({"action": action, "priors": list(model.priors), "steps": kept, "depth": len(model.policy.steps), "votes": N_VOTES})
-        for drawn in kept:
-            arrays |= {f"stop{number}.{drawn}.{f.name}": getattr(model.policy.steps[drawn], f.name) for f in fields(Trees)}
+        kept = {drawn: weights for drawn, weights in enumerate(model.policy.steps) if weights is not None}
+        layout.append(
+            {
+                "action": action,
+                "priors": list(model.priors),
+                "steps": list(kept),
+                "depth": len(model.policy.steps),
+                "votes": N_VOTES,
+                "scorer": model.scorer is not None,
+            }
+        )
+        arrays |= {f"stop{number}.{drawn}": weights for drawn, weights in kept.items()}
+        if model.scorer is not None:
+            arrays |= {f"stop{number}.{name}": values for name, values in scorer_arrays(model.scorer).items()}
     return arrays, layout
 
 
@@ -82,7 +151,7 @@ def stops_from(arrays: Mapping[str, npt.NDArray[Any]], layout: list[dict[str, An
 
     Raises:
         KeyError: an array is missing.
-        ValueError: the arrays are no trees, or a prior names no action.
+        ValueError: the weights are not of the terms that this version has, a prior names no action, or a scorer is broken.
     """
     return {str(entry["action"]): _model(arrays, number, entry, n_actions) for number, entry in enumerate(layout)}
 
@@ -93,9 +162,16 @@ def _model(arrays: Mapping[str, npt.NDArray[Any]], number: int, entry: dict[str,
         raise ValueError(f"the stop rule of {entry['action']} looks at other features of the vote than this version has")
     if not all(0 <= position < n_actions for position in priors):
         raise ValueError(f"the stop rule of {entry['action']} has its prior from actions {priors} of {n_actions}")
-    steps: list[Trees | None] = [None] * int(entry["depth"])
+    steps: list[Array | None] = [None] * int(entry["depth"])
     for drawn in entry["steps"]:
-        trees = Trees(**{f.name: arrays[f"stop{number}.{drawn}.{f.name}"] for f in fields(Trees)})
-        trees.check(N_VOTES + len(priors))
-        steps[drawn] = trees
-    return StopModel(StopPolicy(tuple(steps), len(priors)), priors)
+        steps[drawn] = _weights(arrays[f"stop{number}.{drawn}"], N_VOTES + len(priors))
+    mine = {name.removeprefix(f"stop{number}."): values for name, values in arrays.items() if name.startswith(f"stop{number}.")}
+    scorer = scorer_from(mine, len(priors)) if entry["scorer"] else None
+    return StopModel(StopPolicy(tuple(steps), len(priors)), priors, scorer)
+
+
+def _weights(stored: Array, width: int) -> Array:
+    shape = (N_LEADS, pairs(width).shape[1])
+    if stored.shape != shape:
+        raise ValueError(f"a stop rule over {width} features has weights of shape {stored.shape}, not {shape}")
+    return stored

@@ -89,7 +89,7 @@ def known_rule(action: Action, guidance: Guidance | None) -> StopRule | None:
     known = guidance.stop(action) if guidance else None
     if known is None:
         return None
-    return informed(parse_rule(str(action.arguments["stop"])), PriorRule(known.policy, known.prior))
+    return informed(parse_rule(str(action.arguments["stop"])), PriorRule(known.policy, known.prior, known.score))
 
 
 class _Walk:

@@ -17,13 +17,15 @@ import numpy.typing as npt
 from rheostat.data.errors import DatasetError
 from rheostat.router.base import Encoder
 from rheostat.router.frontier import upper_hull
+from rheostat.training.answer_scores import answer_scores
 from rheostat.training.bootstrap import Bootstrap, interval_of
+from rheostat.training.expected_rewards import expected_rewards
 from rheostat.training.fit import Progress, quiet
 from rheostat.training.outcomes import Array
 from rheostat.training.sampled_items import Items
 from rheostat.training.split import positions
 from rheostat.training.stop_curves import RULES, Stopped, Stops, fixed, stopped
-from rheostat.training.stopping import LEADS, Watched, fit_checked, fit_stopping, lead_stops, learned_stops, spent
+from rheostat.training.stopping import LEADS, CheckedFit, StopFit, Watched, lead_stops, learned_stops, spent
 from rheostat.training.stopping_prior import question_priors
 from rheostat.training.trajectories import Trajectories
 
@@ -31,7 +33,7 @@ TRAIN_SHARE = 0.6
 MIN_QUESTIONS = 20
 ROUNDS = 8
 MAX_RUNS = 40_000
-PRICES = tuple(float(price) for price in np.geomspace(0.0005, 0.1, 12))
+PRICES = tuple(float(price) for price in np.geomspace(0.0005, 0.1, 18))
 REFERENCE = 8
 
 
@@ -76,15 +78,6 @@ class StopReport(msgspec.Struct, frozen=True, kw_only=True):
     prior: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Runs of some items: the item's question and prior of each."""
-
-    runs: Trajectories
-    question: npt.NDArray[np.intp]
-    prior: Array
-
-
 def backtest_stopping(items: Items, *, k: int, encoder: Encoder | None = None, seed: int = 0, on_progress: Progress = quiet) -> StopReport:
     """Compare the rules on held-out questions.
 
@@ -102,7 +95,8 @@ def backtest_stopping(items: Items, *, k: int, encoder: Encoder | None = None, s
     on_progress("priors", 0.0)
     priors = question_priors(items, train, k=k, encoder=encoder, seed=seed)
     on_progress("replay", 0.2)
-    fitting, judging = (_part(items, priors.values, index, k, seed) for index in (train, test))
+    replay = _Replay.of(items, priors.values, train, k, seed)
+    fitting, judging = replay.part(train), replay.part(test)
     bench = _Bench(judging, seed)
     reference = _reference(judging.runs, k)
     curves = {}
@@ -133,17 +127,17 @@ def samples_at(points: list[StopPoint], accuracy: float) -> float | None:
     return float(np.interp(accuracy, accuracies[hull], samples[hull]))
 
 
-def _rules(fitting: _Part, judging: _Part, seed: int) -> Iterator[tuple[str, Iterator[tuple[str, Stops]]]]:
+def _rules(fitting: Watched, judging: Watched, seed: int) -> Iterator[tuple[str, Iterator[tuple[str, Stops]]]]:
     for name, rule in RULES.items():
         yield name, rule(judging.runs)
     yield "learned", _learned(fitting, judging, seed)
-    yield "learned_no_prior", _learned_blind(fitting, judging, seed)
+    yield "learned_no_prior", _learned_blind(fitting, judging)
 
 
-def _learned(fitting: _Part, judging: _Part, seed: int) -> Iterator[tuple[str, Stops]]:
-    data = Watched(fitting.runs, fitting.prior, fitting.question)
+def _learned(fitting: Watched, judging: Watched, seed: int) -> Iterator[tuple[str, Stops]]:
+    fit = CheckedFit(fitting, seed=seed)
     for price in PRICES:
-        policy = fit_checked(data, price=price, seed=seed)
+        policy = fit.policy(price)
         name = f"learned(price={price:.4g})"
         if policy is None:
             yield f"{name}: lead", lead_stops(judging.runs, _best_lead(fitting.runs, price))
@@ -151,10 +145,10 @@ def _learned(fitting: _Part, judging: _Part, seed: int) -> Iterator[tuple[str, S
             yield name, learned_stops(policy, judging.runs, judging.prior[:, : policy.n_prior])
 
 
-def _learned_blind(fitting: _Part, judging: _Part, seed: int) -> Iterator[tuple[str, Stops]]:
+def _learned_blind(fitting: Watched, judging: Watched) -> Iterator[tuple[str, Stops]]:
+    fit = StopFit(fitting.blind.runs, fitting.blind.prior)
     for price in PRICES:
-        policy = fit_stopping(fitting.runs, fitting.prior[:, :0], price=price, seed=seed)
-        yield f"learned(price={price:.4g})", learned_stops(policy, judging.runs, judging.prior[:, :0])
+        yield f"learned(price={price:.4g})", learned_stops(fit.policy(price), judging.runs, judging.blind.prior)
 
 
 def _best_lead(runs: Trajectories, price: float) -> int:
@@ -175,10 +169,31 @@ def _split(items: Items, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[n
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
-def _part(items: Items, priors: Array, index: npt.NDArray[np.intp], k: int, seed: int) -> _Part:
-    chosen = items.rows(index)
-    runs, item = chosen.runs(k, max(1, min(ROUNDS, MAX_RUNS // len(index))), seed=seed)
-    return _Part(runs, chosen.question[item], priors[index][item])
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """Everything that runs of an item are made of."""
+
+    items: Items
+    priors: Array
+    scores: Array
+    expected: Array
+    k: int
+    seed: int
+
+    @classmethod
+    def of(cls, items: Items, priors: Array, train: npt.NDArray[np.intp], k: int, seed: int) -> _Replay:
+        """Answers scored, and their worth expected, by what the items at `train` teach."""
+        seen = np.zeros(len(items), dtype=bool)
+        seen[train] = True
+        texts = [items.texts[question] for question in items.question]
+        scores = answer_scores(items.answers, texts, items.answered(priors), seen, seed=seed).scores
+        return cls(items, priors, scores, expected_rewards(items.answered(priors, scores), seen, seed=seed), k, seed)
+
+    def part(self, index: npt.NDArray[np.intp]) -> Watched:
+        """Runs of the items at `index`."""
+        rounds = max(1, min(ROUNDS, MAX_RUNS // len(index)))
+        runs, item = self.items.runs(index, self.k, rounds, seed=self.seed, scores=self.scores, expected=self.expected)
+        return Watched(runs, self.priors[item], self.items.question[item])
 
 
 def _reference(runs: Trajectories, k: int) -> Reference:
@@ -190,8 +205,8 @@ def _reference(runs: Trajectories, k: int) -> Reference:
 class _Bench:
     """Points with bootstrap intervals over questions."""
 
-    def __init__(self, part: _Part, seed: int) -> None:
-        self._question = np.unique(part.question, return_inverse=True)[1].reshape(-1)
+    def __init__(self, part: Watched, seed: int) -> None:
+        self._question = np.unique(part.query, return_inverse=True)[1].reshape(-1)
         self._runs = np.bincount(self._question)
         self._bootstrap = Bootstrap(len(self._runs), seed=seed)
         self._drawn = self._bootstrap.means(self._runs.astype(np.float64))

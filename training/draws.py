@@ -17,6 +17,7 @@ from rheostat.router.base import Array
 from rheostat.router.calibration import logit
 from rheostat.router.sequential import NO_ANSWER, Codes
 from rheostat.router.stopping import StopModel
+from rheostat.training.answer_scores import scored_by
 from rheostat.training.learned_actions import PUBLISHED_LEAD
 from rheostat.training.outcomes import Rows
 from rheostat.training.replay import VOTES, is_learned, schedule_of
@@ -46,13 +47,22 @@ class _Column(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """The samples one action drew, each (n, k), in order of submission."""
+    """The samples one action drew, each (n, k), in order of submission; `said` is what their answers say for themselves."""
 
     codes: Codes
     shared: Codes
     correct: Array
     tokens: Array
     scores: Array
+    said: Array | None = None
+
+
+class _Stop(NamedTuple):
+    """A learned rule at work on n queries: (n, m) priors, and (n, A) scores of the sampler's answers if it reads any."""
+
+    model: StopModel
+    prior: Array
+    scores: Array | None
 
 
 def draw(
@@ -74,10 +84,19 @@ def draw(
     for action in actions:
         sampled = log.sampler_of(action)
         hand = hands.setdefault(id(sampled), _Hand(sampled, rows, rng))
-        model = stops.get(str(action))
-        prior = logit(p_correct[:, list(model.priors)]) if model else None
-        columns.append(_played(action, hand.take(needed(action)), model, prior))
+        stop = _stop(stops.get(str(action)), log, sampled, rows, p_correct)
+        columns.append(_played(action, hand.take(needed(action), stop.scores if stop else None), stop))
     return Draws(*(np.stack(parts, axis=1) for parts in zip(*columns, strict=True)))
+
+
+def _stop(model: StopModel | None, log: SampleLog, sampled: Sampled, rows: Rows, p_correct: Array) -> _Stop | None:
+    if model is None:
+        return None
+    prior = logit(p_correct[:, list(model.priors)])
+    if model.scorer is None:
+        return _Stop(model, prior, None)
+    answers, texts = [sampled.answers[row] for row in rows], [log.texts[row] for row in rows]
+    return _Stop(model, prior, scored_by(model.scorer, answers, texts, prior, max(map(len, answers), default=1) or 1))
 
 
 class _Hand:
@@ -87,35 +106,37 @@ class _Hand:
         self._order = random_orders(sampled.count[rows], sampled.depth, rng)
         self._sampled, self._rows, self._dealt = sampled, rows, 0
 
-    def take(self, k: int) -> _Samples:
+    def take(self, k: int, scores: Array | None = None) -> _Samples:
+        """The next k samples of every query, with the (n, A) scores of their answers where there are any."""
         count = np.maximum(self._sampled.count[self._rows], 1)[:, None]
         at = np.take_along_axis(self._order, (self._dealt + np.arange(k)) % count, axis=1)
         self._dealt += k
         sampled = self._sampled
         shared = sampled.codes if sampled.shared is None else sampled.shared
         codes, shared = (np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.codes, shared))
-        correct, tokens, scores = (
+        correct, tokens, likely = (
             np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.correct, sampled.tokens, sampled.scores)
         )
-        return _Samples(codes, shared, correct, tokens, scores)
+        said = None if scores is None else np.take_along_axis(scores, np.maximum(codes, 0).astype(np.intp), axis=1)
+        return _Samples(codes, shared, correct, tokens, likely, said)
 
 
-def _played(action: Action, samples: _Samples, model: StopModel | None, prior: Array | None) -> _Column:
+def _played(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:
     each = np.arange(len(samples.codes))
     if action.strategy == VOTES:
-        return _voted(action, samples, model, prior)
+        return _voted(action, samples, stop)
     # Replay takes a verifier to be right: best-of-n by it is any of n.
     by_verifier = action.arguments.get("by") == "verifier"
     chosen = (samples.correct if by_verifier else samples.scores).argmax(axis=1)
     return _Column(samples.shared[each, chosen], samples.correct[each, chosen], samples.tokens.sum(axis=1))
 
 
-def _voted(action: Action, samples: _Samples, model: StopModel | None, prior: Array | None) -> _Column:
+def _voted(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:
     each, k = np.arange(len(samples.codes)), samples.codes.shape[1]
     codes, _ = relabelled(samples.codes, np.zeros((len(each), int(samples.codes.max(initial=0)) + 1)))
     # Relabelled answers are numbered by the first sample that has them, so the leader's number says which to take.
-    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)), samples.scores)
-    at = _stops(action, runs, model, prior).argmax(axis=1)
+    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)), samples.scores, scores=samples.said)
+    at = _stops(action, runs, stop).argmax(axis=1)
     led, pick = runs.first[each, at] > 0, runs.value[each, at].astype(np.intp)
     return _Column(
         answers=np.where(led, samples.shared[each, pick], np.int16(NO_ANSWER)),
@@ -124,12 +145,12 @@ def _voted(action: Action, samples: _Samples, model: StopModel | None, prior: Ar
     )
 
 
-def _stops(action: Action, runs: Trajectories, model: StopModel | None, prior: Array | None) -> Stops:
+def _stops(action: Action, runs: Trajectories, stop: _Stop | None) -> Stops:
     """(n, k) where the action's rule ends the run."""
     if is_learned(action):
-        if model is None or prior is None:
+        if stop is None:
             return lead_stops(runs, PUBLISHED_LEAD, schedule_of(action).checks)
-        return learned_stops(model.policy, runs, prior)
+        return learned_stops(stop.model.policy, runs, stop.prior)
     schedule: Schedule = schedule_of(action, stop=str(action.arguments.get("stop", "")))
     stops = np.zeros(runs.value.shape, dtype=bool)
     for drawn, table in (schedule.stops or {}).items():

@@ -18,14 +18,16 @@ from rheostat.data.schema import Action
 from rheostat.policies.stopping import Learned, parse_rule
 from rheostat.router.calibration import logit
 from rheostat.router.stopping import StopModel, StopPolicy
+from rheostat.training.answer_scores import answer_scores
+from rheostat.training.expected_rewards import Answered, expected_rewards
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import CELLS, Array, OutcomeTable, Rows
 from rheostat.training.priors import honest_p
 from rheostat.training.replay import VOTES, is_learned, schedule_of
 from rheostat.training.sample_log import CHAIN, Sampled, SampleLog, needed
-from rheostat.training.sampled_items import relabelled
+from rheostat.training.sampled_items import drawn_runs
 from rheostat.training.stopping import Watched, fit_checked, lead_stops, learned_stops
-from rheostat.training.trajectories import Trajectories, random_orders, trajectories
+from rheostat.training.trajectories import Trajectories, random_orders
 from rheostat.training.votes import answer_rewards
 
 ROUNDS = 8
@@ -54,8 +56,8 @@ def with_learned_stops(data: TrainingSet, log: SampleLog, train: Rows, *, seed: 
         if is_learned(action):
             fitted = _fit(action, data, log, train, seed)
             table = _filled(table, action, fitted)
-            if fitted.policy is not None:
-                stops[str(action)] = StopModel(fitted.policy, fitted.priors)
+            if fitted.model is not None:
+                stops[str(action)] = fitted.model
     return replace(data, table=table), stops
 
 
@@ -75,16 +77,16 @@ def votes_only_rule(action: Action, log: SampleLog, *, seed: int = 0) -> StopPol
         DatasetError: the log has no samples of the model.
     """
     sampled, looks = log.sampler_of(action), schedule_of(action).checks
-    drawn = _drawn(sampled, np.flatnonzero(sampled.count >= needed(action)), looks[-1], seed)
+    rows = np.flatnonzero(sampled.count >= needed(action))
+    drawn = _drawn(sampled, _answered(sampled, np.zeros((len(log), 0))), rows, rows, looks[-1], seed)
     watched = Watched(drawn.runs, np.zeros((len(drawn.row), 0)), drawn.row)
     return fit_checked(watched, price=_learned(action).price, looks=looks, seed=seed)
 
 
 class _Fitted(NamedTuple):
-    """A rule, None for the published one, the catalogue positions of its prior, and what it gives on `rows`."""
+    """A rule, None for the published one, and what it gives on `rows`."""
 
-    policy: StopPolicy | None
-    priors: tuple[int, ...]
+    model: StopModel | None
     rows: Rows
     cells: dict[str, Array]
 
@@ -101,15 +103,26 @@ def _fit(action: Action, data: TrainingSet, log: SampleLog, train: Rows, seed: i
     rule = _learned(action)
     sampled, looks = log.sampler_of(action), schedule_of(action).checks
     rows = np.flatnonzero(sampled.count >= needed(action))
+    fitting = np.intersect1d(rows, train)
     priors = prior_positions(action, data.table.actions)
     prior = logit(honest_p(_only(data, priors), train, seed=seed)) if priors else np.zeros((len(data.table), 0))
-    drawn = _drawn(sampled, rows, looks[-1], seed)
-    seen = np.isin(drawn.row, train)
+    answered = _answered(sampled, prior[: len(log)])
+    scored = answer_scores(sampled.answers, log.texts, answered, np.isin(answered.query, fitting), seed=seed)
+    drawn = _drawn(sampled, replace(answered, scores=scored.scores), rows, fitting, looks[-1], seed)
     watched = Watched(drawn.runs, prior[drawn.row], drawn.row)
+    seen = np.isin(drawn.row, fitting)
     policy = fit_checked(watched.rows(seen), price=rule.price, looks=looks, seed=seed) if seen.any() else None
-    known = watched if policy is None or policy.n_prior else watched.blind
-    stops = lead_stops(known.runs, PUBLISHED_LEAD, looks) if policy is None else learned_stops(policy, known.runs, known.prior)
-    return _Fitted(policy, priors if policy is not None and policy.n_prior else (), rows, _cells(stops, drawn, sampled, rows, looks))
+    if policy is None:
+        return _Fitted(None, rows, _cells(lead_stops(drawn.runs, PUBLISHED_LEAD, looks), drawn, sampled, rows, looks))
+    model = StopModel(policy, priors if policy.n_prior else (), scored.scorer if policy.reads_scores else None)
+    stops = learned_stops(policy, watched.runs, watched.prior[:, : policy.n_prior])
+    return _Fitted(model, rows, _cells(stops, drawn, sampled, rows, looks))
+
+
+def _answered(sampled: Sampled, prior: Array) -> Answered:
+    """All queries of a log as one sampler answered them, with (n, m) priors, not scored."""
+    rewards = answer_rewards(sampled.codes, sampled.correct)
+    return Answered(sampled.codes, sampled.count, rewards, np.arange(len(prior)), prior, np.zeros(rewards.shape))
 
 
 def _learned(action: Action) -> Learned:
@@ -132,14 +145,15 @@ def _only(data: TrainingSet, positions: tuple[int, ...]) -> TrainingSet:
     return replace(data, table=data.table.only([data.table.actions[at] for at in positions]))
 
 
-def _drawn(sampled: Sampled, rows: Rows, k: int, seed: int) -> _Runs:
+def _drawn(sampled: Sampled, answered: Answered, rows: Rows, fitting: Rows, k: int, seed: int) -> _Runs:
+    """Runs of the samples of `rows`; only the rewards at `fitting` teach what answers are expected to be worth."""
     row = np.repeat(rows, min(max(MAX_RUNS // max(len(rows), 1), 1), ROUNDS))
     order = random_orders(sampled.count[row], sampled.depth, np.random.default_rng(seed))[:, :k]
     codes = np.take_along_axis(sampled.codes[row], order, axis=1)
-    scores = np.take_along_axis(sampled.scores[row], order, axis=1)
-    worth = answer_rewards(sampled.codes, sampled.correct)[row]
-    tokens = np.take_along_axis(sampled.tokens[row], order, axis=1).cumsum(axis=1)
-    return _Runs(trajectories(*relabelled(codes, worth), scores), row, tokens)
+    likely, tokens = (np.take_along_axis(each[row], order, axis=1) for each in (sampled.scores, sampled.tokens))
+    expected = expected_rewards(answered, np.isin(answered.query, fitting), seed=seed)
+    runs = drawn_runs(codes, likely, answered.rewards[row], answered.scores[row], expected[row])
+    return _Runs(runs, row, tokens.cumsum(axis=1))
 
 
 def _cells(stops: npt.NDArray[np.bool_], drawn: _Runs, sampled: Sampled, rows: Rows, looks: tuple[int, ...]) -> dict[str, Array]:

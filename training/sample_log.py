@@ -38,6 +38,7 @@ class Sampled:
         scores: mean log-probability, -inf where unparsed or not logged.
         count: (n,) samples present; they come first in each row.
         shared: answer numbers that mean the same with every sampler of the log; like `codes` where None.
+        answers: for each query the different answers in order of their numbers; empty where the texts are not known.
     """
 
     codes: Codes
@@ -48,6 +49,7 @@ class Sampled:
     scores: Array
     count: npt.NDArray[np.intp]
     shared: Codes | None = None
+    answers: tuple[tuple[str, ...], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -183,7 +185,19 @@ def _sampled(group: pl.DataFrame, n: int) -> Sampled:
         scores=grid(scores, -np.inf),
         count=count,
         shared=grid(group["shared"].to_numpy(), UNPARSED).astype(np.int16),
+        answers=_answer_texts(group, n),
     )
+
+
+def _answer_texts(group: pl.DataFrame, n: int) -> tuple[tuple[str, ...], ...]:
+    """The different answers of every row, in order of their numbers."""
+    import polars as pl
+
+    different = group.group_by("row").agg(pl.col("answer").cast(pl.String).drop_nulls().unique().sort())
+    texts: list[tuple[str, ...]] = [()] * n
+    for row, answers in different.iter_rows():
+        texts[row] = tuple(answers)
+    return tuple(texts)
 
 
 def _numbers(group: pl.DataFrame, name: str, missing: float = 0.0) -> Array:

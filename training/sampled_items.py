@@ -6,7 +6,7 @@ null: a null answer is an unparsed sample, and a question without text is known 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.parquet import read_parquet
+from rheostat.training.expected_rewards import Answered
 from rheostat.training.outcomes import Array
 from rheostat.training.trajectories import Codes, Trajectories, random_orders, trajectories
 
@@ -34,7 +35,7 @@ class Items:
     Attributes:
         question: (n,) number of the question, `texts` and `names` by number; a text is None where the log has none.
         group: (n,) number of the group, `groups` its name.
-        codes: (n, S) answer numbers within the item, -1 where unparsed or beyond `count`.
+        codes: (n, S) answer numbers within the item, -1 where unparsed or beyond `count`; `answers` their texts by number.
         logprobs: (n, S) mean log-probability of each sample, NaN where the log has none.
         count: (n,) samples present.
         rewards: (n, A) mean reward of each answer.
@@ -47,6 +48,7 @@ class Items:
     group: npt.NDArray[np.intp]
     groups: tuple[str, ...]
     codes: Codes
+    answers: tuple[tuple[str, ...], ...]
     logprobs: Array
     count: npt.NDArray[np.intp]
     rewards: Array
@@ -55,21 +57,31 @@ class Items:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def rows(self, index: npt.NDArray[np.intp]) -> Items:
-        """The items at `index`."""
-        taken = {name: getattr(self, name)[index] for name in ("question", "group", "codes", "logprobs", "count", "rewards", "correct")}
-        return replace(self, **taken)
+    def answered(self, known: Array, scores: Array | None = None) -> Answered:
+        """The items as what was answered, with (n, m) `known` of each query beforehand and (n, A) scores of the answers."""
+        nothing = np.zeros(self.rewards.shape)
+        return Answered(self.codes, self.count, self.rewards, self.question, known, nothing if scores is None else scores)
 
-    def runs(self, k: int, rounds: int, *, seed: int) -> tuple[Trajectories, npt.NDArray[np.intp]]:
-        """`rounds` random runs of k samples of every item, without replacement, and (r,) the item of each.
+    def runs(
+        self, index: npt.NDArray[np.intp], k: int, rounds: int, *, seed: int, scores: Array | None = None, expected: Array | None = None
+    ) -> tuple[Trajectories, npt.NDArray[np.intp]]:
+        """`rounds` random runs of k samples of every item at `index`, without replacement, and (r,) the item of each.
 
         Submitted samples of one item are exchangeable, so every order is as good as the logged one.
+
+        Args:
+            index: of the items.
+            k: samples of a run.
+            rounds: runs of each item.
+            seed: of the orders.
+            scores: (n, A) what the answers of all items say for themselves.
+            expected: (n, A) what they are expected to be worth.
         """
-        item = np.repeat(np.arange(len(self)), rounds)
+        item = np.repeat(index, rounds)
         order = random_orders(self.count[item], self.codes.shape[1], np.random.default_rng(seed))[:, :k]
         codes = np.take_along_axis(self.codes[item], order, axis=1)
         logprobs = np.take_along_axis(self.logprobs[item], order, axis=1)
-        return trajectories(*relabelled(codes, self.rewards[item]), logprobs), item
+        return drawn_runs(codes, logprobs, self.rewards[item], *(None if each is None else each[item] for each in (scores, expected))), item
 
 
 def read_items(path: Path, k: int) -> Items:
@@ -142,6 +154,7 @@ def _coded(rows: pl.DataFrame) -> Items:
         group=np.searchsorted(groups, heads["group"].to_list()),
         groups=tuple(groups),
         codes=codes,
+        answers=_answer_texts(rows),
         logprobs=logprobs,
         count=count,
         rewards=_mean_by_code(item, code, correct, len(count)),
@@ -149,11 +162,38 @@ def _coded(rows: pl.DataFrame) -> Items:
     )
 
 
+def _answer_texts(rows: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """The different answers of every item in order, which is that of their numbers."""
+    import polars as pl
+
+    different = pl.col("answer").cast(pl.String).drop_nulls().unique().sort()
+    return tuple(map(tuple, rows.group_by("item", maintain_order=True).agg(different)["answer"].to_list()))
+
+
+def drawn_runs(codes: Codes, logprobs: Array, rewards: Array, scores: Array | None = None, expected: Array | None = None) -> Trajectories:
+    """Follow runs whose answers have the numbers of their items.
+
+    Args:
+        codes: (r, K) in order of submission, -1 where unparsed.
+        logprobs: (r, K) of the samples, not finite where unknown.
+        rewards: (r, A) of the answers of each run's item.
+        scores: (r, A) what these say for themselves; unknown when None.
+        expected: (r, A) what they are expected to be worth; their rewards when None.
+    """
+    again, worth = relabelled(codes, rewards)
+    scores, expected = (None if each is None else _by_sample(codes, each) for each in (scores, expected))
+    return trajectories(again, worth, logprobs, scores=scores, expected=expected)
+
+
 def relabelled(codes: Codes, rewards: Array) -> tuple[Codes, Array]:
     """Answers numbered by where they first appear in the run, so that no run has more than K, with their rewards."""
     first = (codes[:, :, None] == codes[:, None, :]).argmax(axis=2).astype(np.int16)
-    worth = np.take_along_axis(rewards, np.maximum(codes, 0).astype(np.intp), axis=1)
-    return np.where(codes >= 0, first, np.int16(-1)), worth
+    return np.where(codes >= 0, first, np.int16(-1)), _by_sample(codes, rewards)
+
+
+def _by_sample(codes: Codes, values: Array) -> Array:
+    """(r, K) values of the samples' answers, for (r, A) values of answers."""
+    return np.take_along_axis(values, np.maximum(codes, 0).astype(np.intp), axis=1)
 
 
 def _mean_by_code(item: npt.NDArray[np.intp], code: npt.NDArray[np.int16], correct: Array, n: int) -> Array:

@@ -1,46 +1,32 @@
 """Fitting the learned stop rule: optimal stopping by regression, backwards over replayed runs.
 
-Stopping after n samples is worth the reward of the leading answer; going on costs a price a sample and is worth what the
-later decisions bring. From the last look backwards, the difference of the two is regressed on the votes and the prior,
-and its sign decides. Hopeless queries stop early like easy ones: going on changes nothing there. A rule is only taken
-where, on runs it was not fitted on, it is no worse than the published rule with as many samples.
+Stopping after n samples is worth what the leading answer is expected to be worth; going on costs a price a sample and is
+worth what the later decisions bring. From the last look backwards, the difference of the two is regressed on the votes
+and the prior, and its sign decides. Hopeless queries stop early like easy ones: going on changes nothing there. A rule is
+only taken where, on runs it was not fitted on, it is no worse than the published rule with as many samples.
 Source: Longstaff and Schwartz 2001 (least-squares Monte Carlo).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rheostat.policies.learned_stop import VOTE_FEATURES
-from rheostat.router.booster_text import parse_booster
-from rheostat.router.stopping import StopPolicy
-from rheostat.router.trees import Trees
+from rheostat.router.stopping import N_LEADS, StopPolicy, lead_of, terms
 from rheostat.training.outcomes import Array
 from rheostat.training.trajectories import Trajectories
 
 Rows = npt.NDArray[np.intp]
 Stops = npt.NDArray[np.bool_]
 
-# Slow and coarse: the runs are many, but far fewer are the questions that they come from.
-ROUNDS = 80
-_SETTINGS = {
-    "objective": "l2",
-    "learning_rate": 0.07,
-    "num_leaves": 6,
-    "lambda_l2": 10.0,
-    "max_bin": 63,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
-LEAF_SHARE = 0.03
-MIN_LEAF = 20
+# Of the weights of terms scaled to one: the runs are many, but far fewer are the questions that they come from.
+RIDGE_SHARE = 0.1  # of the runs
 CHECK_SHARE = 0.3
 LEADS = (0, 1, 2, 3, 4, 6)  # 0 stops at the first look: what a rule with as few samples is held against
 
@@ -64,9 +50,15 @@ class Watched:
         return Watched(self.runs.rows(index), self.prior[index], self.query[index])
 
     @property
+    def informed(self) -> bool:
+        """Whether anything but votes is known."""
+        return bool(self.prior.shape[1]) or bool(self.runs.leader_score.any())
+
+    @property
     def blind(self) -> Watched:
-        """The same runs, nothing known beforehand."""
-        return Watched(self.runs, self.prior[:, :0], self.query)
+        """The same runs, nothing known but votes: no prior, and not what the answers say."""
+        nothing = np.zeros_like(self.runs.leader_score)
+        return Watched(replace(self.runs, leader_score=nothing, rival_score=nothing), self.prior[:, :0], self.query)
 
 
 class Spent(NamedTuple):
@@ -76,55 +68,124 @@ class Spent(NamedTuple):
     reward: float
 
 
-def fit_stopping(
-    runs: Trajectories, prior: Array, *, price: float, looks: Sequence[int] = (), seed: int = 0, min_leaf: int = MIN_LEAF
-) -> StopPolicy:
-    """The stop policy that maximises reward - price x samples.
+class StopFit:
+    """Stop policies for any price from the same runs: what does not depend on the price is computed once.
 
     Args:
         runs: replayed runs, r of K samples.
         prior: (r, m) what is known of each run's query beforehand; m may be 0.
-        price: of a sample, in reward, at least 0.
-        looks: after how many samples it may stop, ascending, the last being K; after each when empty.
-        seed: of the boosters.
-        min_leaf: fewest runs in a leaf.
+        looks: after how many samples a policy may stop, ascending, the last being K; after each when empty.
     """
-    looks = looks or range(1, runs.depth + 1)
-    steps: list[Trees | None] = [None] * (runs.depth - 1)
-    onward, later = runs.value[:, -1], runs.depth
-    for drawn in reversed(looks[:-1]):
-        onward = onward - price * (later - drawn)
-        now, rows = runs.value[:, drawn - 1], state_rows(runs, prior, drawn)
-        booster = _regression(rows, now - onward, seed, min_leaf)
-        steps[drawn - 1] = parse_booster(booster.model_to_string()).trees
-        onward, later = np.where(booster.predict(rows, num_threads=1) >= 0, now, onward), drawn
-    return StopPolicy(tuple(steps), prior.shape[1])
+
+    def __init__(self, runs: Trajectories, prior: Array, *, looks: Sequence[int] = ()) -> None:
+        self._runs, self._n_prior = runs, prior.shape[1]
+        self._looks = looks or range(1, runs.depth + 1)
+        self._regressions = {drawn: _Regression(state_rows(runs, prior, drawn), drawn) for drawn in self._looks[:-1]}
+
+    def policy(self, price: float) -> StopPolicy:
+        """The stop policy that maximises reward - price x samples, for a price of at least 0."""
+        expected = self._runs.expected
+        steps: list[Array | None] = [None] * (self._runs.depth - 1)
+        onward, later = expected[:, -1], self._runs.depth
+        for drawn in reversed(self._looks[:-1]):
+            onward = onward - price * (later - drawn)
+            now, regression = expected[:, drawn - 1], self._regressions[drawn]
+            weights = regression.solve(now - onward)
+            steps[drawn - 1] = weights
+            onward, later = np.where(regression.value(weights) >= 0, now, onward), drawn
+        return StopPolicy(tuple(steps), self._n_prior)
 
 
-def fit_checked(data: Watched, *, price: float, looks: Sequence[int] = (), seed: int = 0) -> StopPolicy | None:
-    """The stop policy for a price that keeps up with the published rule on queries it has not seen.
+class _Regression:
+    """Ridge regression on the terms of one look, with weights for each lead that are shrunk to those of all leads.
 
-    Without the prior, unless a policy that knows it is worth more there; None where neither keeps up.
+    The terms t of a row with lead l predict t (w + w_l), where w and all w_l are penalised.
+    """
+
+    def __init__(self, rows: Array, drawn: int) -> None:
+        lead = lead_of(rows)
+        self._order = np.argsort(lead, kind="stable")
+        ends = np.searchsorted(lead[self._order], np.arange(N_LEADS + 1))
+        self._of_lead = [slice(start, end) for start, end in pairwise(ends)]
+        found = terms(rows[self._order], drawn)
+        spread = found.std(axis=0)
+        self._scale = np.where(spread > 1e-9, spread, 1.0)
+        self._terms = (found / self._scale).astype(np.float32)
+        self._inverse = np.linalg.inv(self._normal())
+
+    def solve(self, target: Array) -> Array:
+        """(N_LEADS, m) weights for (r,) differences."""
+        wanted = target[self._order].astype(np.float32)
+        by_lead = [self._terms[rows].T @ wanted[rows] for rows in self._of_lead]
+        found = (self._inverse @ np.concatenate([np.sum(by_lead, axis=0), *by_lead])).reshape(N_LEADS + 1, -1)
+        return np.asarray((found[0] + found[1:]) / self._scale)
+
+    def value(self, weights: Array) -> Array:
+        """(r,) what the weights predict."""
+        predicted = np.empty(len(self._order))
+        for rows, mine in zip(self._of_lead, weights * self._scale, strict=True):
+            predicted[self._order[rows]] = self._terms[rows] @ mine.astype(np.float32)
+        return predicted
+
+    def _normal(self) -> Array:
+        """The normal equations' matrix, first the weights of all leads, then each lead's own."""
+        grams = [np.asarray(self._terms[rows].T @ self._terms[rows], dtype=np.float64) for rows in self._of_lead]
+        m = self._terms.shape[1]
+        whole = np.zeros(((N_LEADS + 1) * m, (N_LEADS + 1) * m))
+        whole[:m, :m] = np.sum(grams, axis=0)
+        for lead, gram in enumerate(grams, start=1):
+            own = slice(lead * m, (lead + 1) * m)
+            whole[own, own] = whole[:m, own] = whole[own, :m] = gram
+        penalty = np.full(len(whole), RIDGE_SHARE * len(self._terms))
+        penalty[0] = 1e-6  # the mean difference is free
+        return np.asarray(whole + np.diag(penalty))
+
+
+def fit_stopping(runs: Trajectories, prior: Array, *, price: float, looks: Sequence[int] = ()) -> StopPolicy:
+    """The stop policy for one price; see `StopFit`."""
+    return StopFit(runs, prior, looks=looks).policy(price)
+
+
+class CheckedFit:
+    """Stop policies for any price that keep up with the published rule on queries they have not seen.
 
     Args:
         data: replayed runs.
-        price: of a sample, in reward.
         looks: after how many samples a rule may stop; after each when empty.
-        seed: of the check's split and the boosters.
+        seed: of the check's split.
     """
-    inside = _drawn_queries(data.query, seed)
-    min_leaf = MIN_LEAF * max(1, len(data.query) // max(len(np.unique(data.query)), 1) // 2)
-    worth: list[tuple[float, Watched]] = []
-    for each in [data.blind, data] if data.prior.shape[1] else [data]:
-        fitting, held = each.rows(~inside), each.rows(inside)
-        tried = fit_stopping(fitting.runs, fitting.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
-        found = spent(held.runs, learned_stops(tried, held.runs, held.prior))
-        if keeps_up(found, held.runs, looks):
-            worth.append((found.reward - price * found.samples, each))
-    if not worth:
-        return None
-    chosen = max(worth, key=lambda entry: entry[0])[1]
-    return fit_stopping(chosen.runs, chosen.prior, price=price, looks=looks, seed=seed, min_leaf=min_leaf)
+
+    def __init__(self, data: Watched, *, looks: Sequence[int] = (), seed: int = 0) -> None:
+        self._looks = looks
+        inside = _drawn_queries(data.query, seed)
+        self._candidates = [_Candidate(each, inside, looks) for each in ([data.blind, data] if data.informed else [data])]
+
+    def policy(self, price: float) -> StopPolicy | None:
+        """The policy from votes alone, unless one that knows more is worth more; None where neither keeps up."""
+        worth = [(candidate.worth(price), candidate) for candidate in self._candidates]
+        kept = [(value, candidate) for value, candidate in worth if value is not None]
+        return max(kept, key=lambda entry: entry[0])[1].whole.policy(price) if kept else None
+
+
+class _Candidate:
+    """A fit on a part of the queries, judged on the others, and the same fit on all of them."""
+
+    def __init__(self, data: Watched, inside: npt.NDArray[np.bool_], looks: Sequence[int]) -> None:
+        fitting, self._held = data.rows(~inside), data.rows(inside)
+        self._looks = looks
+        self._part = StopFit(fitting.runs, fitting.prior, looks=looks)
+        self.whole = StopFit(data.runs, data.prior, looks=looks)
+
+    def worth(self, price: float) -> float | None:
+        """Reward less the price of samples on the queries held out; None below the published rule."""
+        runs = self._held.runs
+        found = spent(runs, learned_stops(self._part.policy(price), runs, self._held.prior))
+        return found.reward - price * found.samples if keeps_up(found, runs, self._looks) else None
+
+
+def fit_checked(data: Watched, *, price: float, looks: Sequence[int] = (), seed: int = 0) -> StopPolicy | None:
+    """The checked stop policy for one price; see `CheckedFit`."""
+    return CheckedFit(data, looks=looks, seed=seed).policy(price)
 
 
 def keeps_up(rule: Spent, runs: Trajectories, looks: Sequence[int] = ()) -> bool:
@@ -170,11 +231,3 @@ def _drawn_queries(query: Rows, seed: int) -> npt.NDArray[np.bool_]:
     names, where = np.unique(query, return_inverse=True)
     chance = np.random.default_rng(seed).permutation(len(names)) < max(1, round(CHECK_SHARE * len(names)))
     return np.asarray(chance[where.reshape(-1)])
-
-
-def _regression(rows: Array, target: Array, seed: int, min_leaf: int) -> Any:
-    import lightgbm
-
-    leaf = max(min_leaf, round(LEAF_SHARE * len(rows)))
-    data = lightgbm.Dataset(rows, label=target, free_raw_data=True)
-    return lightgbm.train(_SETTINGS | {"seed": seed, "min_data_in_leaf": leaf}, data, num_boost_round=ROUNDS)

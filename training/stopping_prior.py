@@ -20,7 +20,6 @@ from rheostat.training.learners import TrainingSet
 from rheostat.training.lexicon import TextRows
 from rheostat.training.outcomes import OutcomeTable
 from rheostat.training.sampled_items import Items
-from rheostat.training.trajectories import Trajectories
 
 ROUNDS = 4
 STACK = ("logistic", "lightgbm")
@@ -73,8 +72,7 @@ def _worded(table: OutcomeTable, encoder: Encoder, train: npt.NDArray[np.intp]) 
 
 
 def _targets(items: Items, k: int, seed: int) -> _Targets:
-    runs, item = items.runs(k, ROUNDS, seed=seed)
-    final: Trajectories = runs
+    final, item = items.runs(np.arange(len(items)), k, ROUNDS, seed=seed)
     return _Targets(
         single=items.correct,
         vote=np.bincount(item, weights=final.value[:, -1]) / ROUNDS,

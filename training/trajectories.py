@@ -1,16 +1,19 @@
 """Runs of samples, drawn one at a time: the votes after each, what stop rules look at, and what stopping there would give.
 
 Votes follow `policies.evidence`: counted in order of submission, ties to the earlier answer, unparsed samples drawn but
-never counted. How likely answers are follows `policies.learned_stop`. All runs advance together, a sample at a time.
+never counted. How likely answers are, and what they say for themselves, follows `policies.learned_stop`. All runs
+advance together, a sample at a time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from rheostat.policies.learned_stop import NO_SCORE
 from rheostat.training.outcomes import Array
 
 Codes = npt.NDArray[np.int16]
@@ -29,8 +32,11 @@ class Trajectories:
         rank: which distinct leader the present one is, 0 before any vote.
         first_since, second_since: votes of the leader and of its best rival cast after the leader first took the lead.
         logprob, leader_logprob: mean log-probability of the parsed samples and of the leader's, 0 where none is known.
+        leader_score, rival_score: what the leader's and the runner-up's answers say for themselves; all 0 where answers were
+            not scored.
         ranked: (r, K, A) all votes, most first.
         value: reward of the leader's answer, 0 before any vote.
+        expected: what that reward is expected to be, for fitting; `value` where nothing else is known.
     """
 
     first: Counts
@@ -43,8 +49,11 @@ class Trajectories:
     second_since: Counts
     logprob: Array
     leader_logprob: Array
+    leader_score: Array
+    rival_score: Array
     ranked: Counts
     value: Array
+    expected: Array
 
     def __len__(self) -> int:
         return len(self.value)
@@ -66,21 +75,38 @@ def random_orders(count: npt.NDArray[np.intp], width: int, rng: np.random.Genera
     return chance.argsort(axis=1)
 
 
-def trajectories(codes: Codes, rewards: Array, logprobs: Array | None = None) -> Trajectories:
+def trajectories(
+    codes: Codes, rewards: Array, logprobs: Array | None = None, *, scores: Array | None = None, expected: Array | None = None
+) -> Trajectories:
     """Follow every run.
 
     Args:
         codes: (r, K) answer numbers below A in order of submission, -1 where unparsed.
         rewards: (r, A) in [0, 1], what each answer of a run's query is worth.
         logprobs: (r, K) mean log-probability of each sample, not finite where unknown; all unknown when None.
+        scores: (r, A) log-odds that an answer is right, from what it says; unknown when None.
+        expected: (r, A) what an answer is expected to be worth; its reward when None.
     """
     runs = _Runs.empty(len(codes), rewards.shape[1])
     given = np.full(codes.shape, np.nan) if logprobs is None else logprobs
+    known = _Known(rewards, rewards if expected is None else expected, scores)
     states = []
     for column, likely in zip(codes.T, given.T, strict=True):
         runs.add(column, likely)
-        states.append(runs.state(rewards))
+        states.append(runs.state(known))
     return Trajectories(*(np.stack(parts, axis=1) for parts in zip(*states, strict=True)))
+
+
+class _Known(NamedTuple):
+    """What is known of every answer, each (r, A)."""
+
+    rewards: Array
+    expected: Array
+    scores: Array | None
+
+    def score(self, answer: npt.NDArray[np.intp]) -> Array:
+        """(r,) the scores of the answers in (r,) `answer`, -1 being none."""
+        return np.zeros(len(answer)) if self.scores is None else _taken(self.scores, answer, NO_SCORE)
 
 
 @dataclass(slots=True)
@@ -132,9 +158,9 @@ class _Runs:
         self.rank[runs, leader] = self.rank[runs].max(axis=1, initial=0) + 1
         self.at_lead[runs, leader] = self.votes[runs]
 
-    def state(self, rewards: Array) -> tuple[npt.NDArray[np.number], ...]:
+    def state(self, known: _Known) -> tuple[npt.NDArray[np.number], ...]:
         """The fields of `Trajectories` after the newest sample."""
-        every, led = np.arange(len(self.votes)), self.leader >= 0
+        every = np.arange(len(self.votes))
         leader = np.maximum(self.leader, 0)
         ranked = -np.sort(-self.votes, axis=1)
         second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros_like(ranked[:, 0])
@@ -152,9 +178,26 @@ class _Runs:
             since.max(axis=1),
             _mean(self.likely.sum(axis=1), self.known.sum(axis=1)),
             _mean(self.likely[every, leader], self.known[every, leader]),
+            known.score(self.leader),
+            known.score(self._rival()),
             ranked,
-            np.where(led, rewards[every, leader], 0.0),
+            _taken(known.rewards, self.leader, 0.0),
+            _taken(known.expected, self.leader, 0.0),
         )
+
+    def _rival(self) -> npt.NDArray[np.intp]:
+        """(r,) the best of the other answers, the earlier of equals; -1 where there is none."""
+        standing = self.votes.astype(np.int64) * _NEVER - self.seen_at
+        led = np.flatnonzero(self.leader >= 0)
+        standing[led, self.leader[led]] = -_NEVER
+        rival = standing.argmax(axis=1)
+        # One vote outweighs any lateness, so that only answers without votes stand at or below zero.
+        return np.where(standing.max(axis=1) > 0, rival, -1)
+
+
+def _taken(values: Array, answer: npt.NDArray[np.intp], otherwise: float) -> Array:
+    """(r,) the value of each run's answer in (r, A) `values`."""
+    return np.where(answer >= 0, values[np.arange(len(answer)), np.maximum(answer, 0)], otherwise)
 
 
 def _mean(total: Array, count: npt.NDArray[np.integer]) -> Array:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from rheostat.data.errors import ActionError
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.learned_stop import PriorRule, informed, is_learned, vote_features
+from rheostat.policies.learned_stop import NO_SCORE, PriorRule, informed, is_learned, vote_features
 from rheostat.policies.stopping import Fixed, Lead, Learned, parse_rule
 
 
@@ -15,6 +15,7 @@ class Once:
 
     n_prior = 1
     reads_logprobs = False
+    reads_scores = False
 
     def advantage(self, features: np.ndarray, drawn: int) -> np.ndarray:
         return np.where((features[:, -1] > 1) | (drawn >= 3), 1.0, -1.0)
@@ -69,7 +70,7 @@ def likely(*answers: tuple[str | None, float | None]) -> Evidence:
 
 def test_log_probabilities_are_means_over_parsed_candidates_and_over_the_leader():
     found = likely(("a", -0.2), ("b", -1.0), (None, -9.0), ("a", None), ("a", float("nan")), ("a", -0.4))
-    assert vote_features(found.candidates)[5:] == pytest.approx((-1.6 / 3, -0.3))
+    assert vote_features(found.candidates)[5:7] == pytest.approx((-1.6 / 3, -0.3))
 
 
 def test_a_likely_leader_ends_sampling_where_the_rule_says_so():
@@ -83,6 +84,31 @@ def test_without_the_log_probabilities_it_was_fitted_on_it_stops_as_lead_two(log
     for answers in (("a",), ("a", "a"), ("a", "b", "a"), ("a", "b", "a", "a")):
         found = likely(*((answer, logprob) for answer in answers))
         assert bool(rule(found)) == bool(Lead(2)(found))
+
+
+class Said(Once):
+    """Stops where the leader says enough for itself."""
+
+    reads_scores = True
+
+    def advantage(self, features: np.ndarray, drawn: int) -> np.ndarray:
+        return features[:, 7]
+
+
+def test_leader_and_runner_up_are_scored_and_nobody_scores_nobody():
+    scores = {"a": 1.5, "b": -0.5}
+    assert vote_features(evidence("a", "b", "a").candidates, scores.__getitem__)[7:] == (1.5, -0.5)
+    assert vote_features(evidence("b", "b").candidates, scores.__getitem__)[7:] == (-0.5, NO_SCORE)
+    assert vote_features(evidence(None).candidates, scores.__getitem__)[7:] == (NO_SCORE, NO_SCORE)
+    assert vote_features(evidence("a", "b").candidates)[7:] == (0.0, 0.0)
+
+
+def test_an_answer_that_says_enough_ends_sampling_and_without_scores_the_rule_is_lead_two():
+    scores = {"a": 1.5, "b": -0.5}
+    assert PriorRule(Said(), (0.0,), scores.__getitem__)(evidence("a")) == "learned"
+    assert PriorRule(Said(), (0.0,), scores.__getitem__)(evidence("b", "b", "b")) is None
+    for answers in (("a",), ("b", "b"), ("a", "b", "a"), ("a", "b", "a", "a")):
+        assert bool(PriorRule(Said(), (0.0,))(evidence(*answers))) == bool(Lead(2)(evidence(*answers)))
 
 
 @pytest.mark.parametrize(

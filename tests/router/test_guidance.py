@@ -17,10 +17,11 @@ from rheostat.router.courses import Left, Plan
 from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath
 from rheostat.router.ruling import SEQUENTIAL
-from rheostat.router.stopping import StopModel, StopPolicy
+from rheostat.router.stopping import N_VOTES, StopModel, StopPolicy
 from tests.router.conftest import ACTIONS, P_CORRECT, PlainEncoder, known_bundle, known_predictor
+from tests.router.test_answer_score import scorer
 from tests.router.test_courses import plan
-from tests.router.test_trees import stump
+from tests.router.test_stopping import always
 
 VOTE = ACTIONS[2]
 TARGET = 0.6
@@ -83,7 +84,7 @@ def test_a_decision_that_needs_nothing_more_or_is_of_another_bundle_is_not_follo
 
 
 def test_a_learned_rule_comes_with_the_prior_of_the_query():
-    stop = StopModel(StopPolicy((stump(),), 2), (0, 2))
+    stop = StopModel(StopPolicy((always(2),), 2), (0, 2), scorer(2))
     chosen = controller(replace(known_bundle(), stops={VOTE: stop}))
     ask = asked(forced=Action.parse(VOTE))
     decision = chosen.decide(ask)
@@ -93,6 +94,8 @@ def test_a_learned_rule_comes_with_the_prior_of_the_query():
     known = guidance.stop(Action.parse(VOTE))
     assert known is not None
     assert known.prior == pytest.approx(stop.prior(P_CORRECT), abs=1e-6)
+    assert known.score is not None
+    assert known.score.question.text == ask.query.text.lower()
     assert guidance.stop(Action.parse(ACTIONS[0])) is None
 
 
@@ -109,7 +112,7 @@ class Counting:
 
 def test_a_decision_just_made_is_followed_by_what_it_was_made_from_and_any_other_by_its_embedding():
     learner = Counting()
-    stops = {VOTE: StopModel(StopPolicy((stump(),), 2), (0, 2))}
+    stops = {VOTE: StopModel(StopPolicy((always(2),), 2), (0, 2))}
     bundle = replace(known_bundle(), stops=stops, predictor=replace(known_predictor(), learners=(learner,)))
     chosen, ask = controller(bundle), asked(forced=Action.parse(VOTE))
     decision = chosen.decide(ask)
@@ -132,9 +135,9 @@ def test_exploring_takes_one_action_in_the_place_of_several_with_its_chance():
 
 
 def test_bundle_keeps_plan_and_stop_rules(tmp_path):
-    stop = StopModel(StopPolicy((None, stump()), 2), (0, 2))
+    stop = StopModel(StopPolicy((None, always(2)), 2), (0, 2))
     bundle = replace(planned(), stops={VOTE: stop})
     back = Bundle.load(bundle.save(tmp_path / "bundle"))
     assert back.plan is not None
     assert back.plan.arms == (0, 1)
-    np.testing.assert_array_equal(back.stops[VOTE].policy.advantage(np.zeros((1, 7)), 2), [11.0])
+    np.testing.assert_array_equal(back.stops[VOTE].policy.advantage(np.zeros((1, N_VOTES + 2)), 2), [1.0])

@@ -8,8 +8,8 @@ from rheostat.router.courses import Plan
 from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath
 from rheostat.router.stopping import StopModel, StopPolicy
-from rheostat.router.trees import Trees
 from tests.router.test_courses import plan as made_plan
+from tests.router.test_stopping import always
 from tests.serving import garbage
 from tests.serving.bundles import ACTIONS, COT, VOTES, write_bundle
 from tests.serving.conftest import Sidecar, running
@@ -26,8 +26,7 @@ def plan():
 
 def at_once():
     """Stops after the first look."""
-    leaf = np.zeros((1, 1), np.int32)
-    return StopModel(StopPolicy((None, Trees(leaf, np.zeros((1, 1)), leaf, leaf, np.ones((1, 1))), *(None,) * 5), 0), ())
+    return StopModel(StopPolicy((None, always(0), *(None,) * 5), 0), ())
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from rheostat.router.stopping import StopModel, StopPolicy
 from rheostat.serving.job import Job
 from rheostat.serving.steps import Limits, Share, carry_out, known_rule
 from tests.router.test_courses import expected, plan
-from tests.router.test_trees import stump
+from tests.router.test_stopping import always
 
 # The plan runs positions 1 and 3.
 ACTIONS = [Action.parse(spelling) for spelling in ("m/direct@9", "m/cot@10", "m/direct@8", "big/cot@100")]
@@ -151,7 +151,7 @@ def test_a_share_never_spends_what_the_whole_does_not_have():
 
 def test_what_the_bundle_knows_replaces_the_learned_part_of_a_rule():
     vote = Action.parse("m/self_consistency(k=4,stop=learned|tokens(50))@64")
-    model = StopModel(StopPolicy((stump(),), 2), (0, 1))
+    model = StopModel(StopPolicy((always(2),), 2), (0, 1))
     known = Guidance(ACTIONS, expected().p_correct, {str(vote): model})
     rule = known_rule(vote, known)
     assert isinstance(rule, AnyOf)

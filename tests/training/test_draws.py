@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from rheostat.data.schema import Action
+from rheostat.router.stopping import N_VOTES, SCORES, StopModel, StopPolicy, pairs
 from rheostat.training.draws import Draws, draw
 from rheostat.training.replay import label
+from tests.router.test_answer_score import scorer
+from tests.router.test_stopping import always
 from tests.training.fitting import simulated_log
 
 SPELLINGS = (
@@ -63,3 +66,19 @@ def test_actions_get_samples_of_their_own_while_there_are_enough():
 def test_a_seed_gives_the_same_draw():
     again = draw(simulated_log(N), ACTIONS, np.arange(N), p_correct=np.full((N, len(ACTIONS)), 0.5), stops={}, seed=0)
     np.testing.assert_array_equal(again.answers, draws().answers)
+
+
+def test_a_rule_that_reads_scores_is_told_them():
+    vote = Action.parse("small/self_consistency(k=8,stop=learned)@1536")
+    weights = always(0, 0.0)
+    weights[:, np.flatnonzero((pairs(N_VOTES) == SCORES[0]).any(axis=0))[0]] = 1.0
+    # Of the answers that the scorer knows one is likely, all others are not: only for that one the vote ends at its first look.
+    model = StopModel(StopPolicy((weights,) * 7, 0), (), scorer())
+    found = draw(simulated_log(N), [vote], np.arange(N), p_correct=np.zeros((N, 1)), stops={str(vote): model})
+    plain = draw(simulated_log(N), [vote], np.arange(N), p_correct=np.zeros((N, 1)), stops={})
+    answers = simulated_log(N).sampler_of(vote).answers
+    never = np.array(["9" not in given for given in answers])
+    assert never.any()
+    full = draw(simulated_log(N), [Action.parse("small/self_consistency(k=8)@1536")], np.arange(N), p_correct=np.zeros((N, 1)), stops={})
+    np.testing.assert_allclose(found.tokens[never], full.tokens[never])
+    assert plain.tokens.sum() < full.tokens.sum()

@@ -58,6 +58,15 @@ def test_the_prior_comes_from_one_chain_and_the_largest_vote_of_the_same_model()
     assert model is None or model.priors in ((0, 1), ())
 
 
+def test_a_rule_comes_with_what_scores_answers_where_it_reads_scores():
+    for model in filled()[1].values():
+        assert (model.scorer is not None) == model.policy.reads_scores
+        if model.scorer is not None:
+            score = model.score("What is 4 + 5?", np.full(3, 0.5))
+            assert score is not None
+            assert np.isfinite(score("9"))
+
+
 def test_outcomes_of_queries_that_may_not_be_looked_at_change_no_rule():
     made = data(COT, VOTE, LEARNED)
     train = np.arange(300)
@@ -67,6 +76,7 @@ def test_outcomes_of_queries_that_may_not_be_looked_at_change_no_rule():
     first, second = (with_learned_stops(each, simulated_log(), train, seed=0)[1] for each in (made, changed))
     assert first.keys() == second.keys()
     rows = np.random.default_rng(0).uniform(0, 8, size=(50, N_VOTES + 2))
+    rows[:, 0] += rows[:, 1]
     for name, model in first.items():
         for drawn in (2, 4):
             columns = rows[:, : N_VOTES + model.policy.n_prior]

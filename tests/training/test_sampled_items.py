@@ -43,7 +43,7 @@ def test_items_with_too_few_samples_are_left_out():
 def test_runs_draw_without_replacement_from_what_is_there():
     log = pl.concat([frame(["right", "a", "b", "c", "d", "e"]), frame(["right", "a", "b", None], query_id="short")])
     items = items_of(log, 4)
-    runs, item = items.runs(4, 50, seed=0)
+    runs, item = items.runs(np.arange(len(items)), 4, 50, seed=0)
     assert runs.depth == 4
     assert (runs.first[:, -1] == 1).all()
     assert (runs.counted[item == 1, -1] == 3).all()
@@ -53,7 +53,7 @@ def test_runs_draw_without_replacement_from_what_is_there():
 
 def test_all_answers_null_is_never_right():
     items = items_of(frame([None] * 4), 4)
-    runs, _ = items.runs(4, 2, seed=0)
+    runs, _ = items.runs(np.arange(len(items)), 4, 2, seed=0)
     assert runs.value.max() == 0.0
     assert items.correct.tolist() == [0.0]
 

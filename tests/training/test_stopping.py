@@ -7,7 +7,7 @@ import pytest
 
 from rheostat.policies.base import Candidate, Evidence
 from rheostat.policies.learned_stop import VOTE_FEATURES, PriorRule
-from rheostat.router.stopping import N_COUNTS, N_VOTES
+from rheostat.router.stopping import LOGPROBS, N_COUNTS, N_VOTES, SCORES
 from rheostat.training.stop_curves import stopped
 from rheostat.training.stopping import (
     Spent,
@@ -74,9 +74,11 @@ def test_the_served_rule_decides_as_in_training():
     assert PriorRule(policy, (0.0,))(Evidence(candidates=(), chosen=0, why="", planned=K)) is None
 
 
-def test_what_fits_a_rule_and_what_serves_it_agree_which_numbers_are_log_probabilities():
+def test_what_fits_a_rule_and_what_serves_it_agree_which_numbers_are_log_probabilities_and_scores():
     assert len(VOTE_FEATURES) == N_VOTES
-    assert [at for at, name in enumerate(VOTE_FEATURES) if "logprob" in name] == list(range(N_COUNTS, N_VOTES))
+    assert [at for at, name in enumerate(VOTE_FEATURES) if "logprob" in name] == list(LOGPROBS)
+    assert [at for at, name in enumerate(VOTE_FEATURES) if "score" in name] == list(SCORES)
+    assert LOGPROBS[0] == N_COUNTS
 
 
 def test_it_stops_only_where_it_may_look():

@@ -16,6 +16,7 @@ from rheostat.training.trajectories import Trajectories, random_orders, trajecto
 
 CODES = st.lists(st.integers(-1, 3), min_size=2, max_size=9)
 WORTH = np.array([1.0, 0.0, 0.5, 0.25])
+SAID = np.array([2.0, -1.0, 0.5, -0.25])
 
 
 def follow(codes: list[int]) -> Trajectories:
@@ -45,10 +46,20 @@ def test_votes_after_every_sample_are_those_that_serving_counts(codes):
 @settings(max_examples=60, deadline=None)
 def test_the_learned_rule_sees_the_same_in_training_and_in_serving(samples):
     codes, logprobs = map(list, zip(*samples, strict=True))
-    runs = trajectories(np.array([codes], dtype=np.int16), WORTH[None, :], np.array([logprobs]))
+    runs = trajectories(np.array([codes], dtype=np.int16), WORTH[None, :], np.array([logprobs]), scores=SAID[None, :])
     for drawn in range(1, len(codes) + 1):
         trained = [float(getattr(runs, name)[0, drawn - 1]) for name in VOTE_FEATURES]
-        assert trained == pytest.approx(vote_features(candidates(codes[:drawn], logprobs[:drawn])))
+        assert trained == pytest.approx(vote_features(candidates(codes[:drawn], logprobs[:drawn]), lambda answer: SAID[int(answer)]))
+
+
+@given(CODES)
+@settings(max_examples=30, deadline=None)
+def test_what_answers_are_expected_to_be_worth_is_told_of_the_leader_and_is_else_the_reward(codes):
+    one = np.array([codes], dtype=np.int16)
+    told = trajectories(one, WORTH[None, :], expected=1.0 - WORTH[None, :])
+    led = told.first > 0
+    np.testing.assert_allclose(told.expected[led], 1.0 - told.value[led])
+    np.testing.assert_array_equal(follow(codes).expected, follow(codes).value)
 
 
 def test_log_probabilities_that_nobody_knows_are_zero():
