@@ -87,7 +87,7 @@ def _statistics(text: str) -> list[float]:
         *map(math.log1p, map(text.count, "\n,?.")),
         math.log1p(text.count('"') + text.count("'")),
         sum(map(str.isupper, words)) / n_words,
-        0.0 if text.isascii() else sum(character > "\x7f" for character in text) / length,
+        (len(text) - len(text.encode("ascii", "ignore"))) / length,
         *map(float, map({*map(str.lower, words)}.__contains__, _QUESTION_WORDS)),
     ]
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MAX_OTHERS = 4096
-# No control characters, of which some are dropped, and no bracket, with which special tokens begin.
-_PLAIN = re.compile(r"[\t\n\r -Z\\-~]*")
+_PLAIN = re.compile(r"[\t\n\r -~]*")  # no control characters, of which some are dropped
 _WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 
 
@@ -29,6 +28,7 @@ class PlainWords:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+        self._special = tuple(token.content.lower() for token in tokenizer.get_added_tokens_decoder().values())
         self._model = tokenizer.model
         self._pieces = lru_cache(_MAX_OTHERS)(self._pieces_of)
 
@@ -45,17 +45,18 @@ class PlainWords:
             and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
             and isinstance(normalizer, BertNormalizer)
             and normalizer.lowercase
-            and all("[" in token.content for token in added)
+            and all(token.content.isascii() and token.content.isprintable() and " " not in token.content for token in added)
         )
         return cls(tokenizer) if fits else None
 
     def tokens(self, text: str) -> list[int] | None:
         """What the tokenizer gives without special tokens, None for a text that is not plain."""
-        if not _PLAIN.fullmatch(text):
+        lowered = text.lower()
+        if not _PLAIN.fullmatch(text) or any(map(lowered.__contains__, self._special)):
             return None
         tokens: list[int] = []
         find = self._vocabulary.get
-        for word in _WORD.findall(text.lower()):
+        for word in _WORD.findall(lowered):
             number = find(word)
             if number is None:
                 tokens += self._pieces(word)

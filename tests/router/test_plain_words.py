@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Whitespace
 
 from rheostat.router.plain_words import PlainWords
 
-MARKS = [mark for mark in string.punctuation if mark not in "[]~"]  # a tilde is not in the vocabulary
+MARKS = [mark for mark in string.punctuation if mark != "~"]  # which is not in the vocabulary
 PIECES = ["[UNK]", "[CLS]", *"abc012", *(f"##{c}" for c in "abc01"), "ab", "##bc", "abcab", *MARKS]
 WORDS = st.sampled_from(["ab", "Ab", "abcab", "c2", "22", "x", "a" * 101, "a" * 100, "[CLS]", "[", "~", "##b", "\x0b", "\x00", "é", "中"])
 
@@ -42,10 +42,10 @@ def test_tokens_are_the_tokenizers_or_left_to_it(text):
 
 @given(st.text([*string.ascii_letters, *string.digits, *MARKS, *" \t\n\r"]))
 def test_plain_text_is_never_left_to_the_tokenizer(text):
-    assert OURS.tokens(text) is not None
+    assert OURS.tokens(text) is not None or "[unk]" in text.lower() or "[cls]" in text.lower()
 
 
-@pytest.mark.parametrize("text", ["[CLS]", "a\x0bb", "é", "\x7f", "\ud800"])
+@pytest.mark.parametrize("text", ["a[CLS]", "[unk]", "a\x0bb", "é", "\x7f", "\ud800"])
 def test_text_that_is_not_plain_is(text):
     assert OURS.tokens(text) is None
 
