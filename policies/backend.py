@@ -18,7 +18,7 @@ import msgspec
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.aborts import ABORT_PATH, Aborts
-from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
+from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
 from rheostat.policies.http_client import HttpClient
 from rheostat.policies.http_connection import Connection
@@ -110,39 +110,30 @@ class VllmBackend:
         self._learn_thinking(request, kept.attempt)
         return Generation(completions=reply.completions, attempt=kept.attempt)
 
-    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
+    async def stream(self, request: GenerateRequest, book: Booking, *, said: Said | None = None) -> AsyncIterator[bytes]:
         """The bytes of one call as they come, to be passed on verbatim; closing the iterator cancels the call.
 
-        A cap that is too long for the engine's context is cut to what fits. `reply`, when given, is fed alongside, so
-        that the caller can read the text and its tokens afterwards.
+        A cap that is too long for the engine's context is cut to what fits. `said`, when given, has the samples in the end.
 
         Raises:
             UpstreamError: the backend refused, failed or fell silent; before the first byte another may be tried.
         """
-        model = self.model or request.model
+        model, begun = self.model or request.model, False
         sent = await self._templates.fitted(request, model)
-        begun = False
-        try:
-            async with aclosing(self._passed_on(sent, book, reply)) as chunks:
-                async for chunk in chunks:
-                    begun = True
-                    yield chunk
-            return
-        except UpstreamError as error:
-            if begun:
-                raise
-            shorter = await self._shorter(sent, model, error)
-        async with aclosing(self._passed_on(shorter, book, reply)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def _passed_on(self, request: GenerateRequest, book: Booking, reply: Feeding | None) -> AsyncGenerator[bytes, None]:
-        """The bytes of one call, which `reply` is fed as well."""
-        async with aclosing(self._bytes(request, book, Reply(request, self.name))) as chunks:
-            async for chunk in chunks:
-                if reply is not None:
-                    reply.feed(chunk)
-                yield chunk
+        while True:
+            reply = Reply(sent, self.name)
+            try:
+                async with aclosing(self._bytes(sent, book, reply)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                break
+            except UpstreamError as error:
+                if begun:
+                    raise
+                sent = await self._shorter(sent, model, error)
+        if said is not None:
+            said.completions = reply.completions
 
     async def _shorter(self, sent: GenerateRequest, model: str, error: UpstreamError) -> GenerateRequest:
         """The request as it fits, where the engine refused it as too long.

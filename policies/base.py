@@ -84,12 +84,11 @@ class Backend(Protocol):
         ...
 
 
-class Feeding(Protocol):
-    """What reads along with a stream."""
+class Said:
+    """What a streamed call said: its complete samples, once all its bytes were given."""
 
-    def feed(self, chunk: bytes) -> None:
-        """Take in bytes as they came."""
-        ...
+    def __init__(self) -> None:
+        self.completions: tuple[Completion, ...] = ()
 
 
 class Booking(Protocol):

@@ -17,7 +17,7 @@ import msgspec
 from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus, message_text
-from rheostat.policies.base import Booking, Completion, Feeding, GenerateRequest, Generation
+from rheostat.policies.base import Booking, Completion, GenerateRequest, Generation, Said
 
 FakeFault = Literal["ok", "refuse", "error", "break", "partial", "hang", "empty", "garbage", "endless", "late"]
 """What one call does: turn down the connection, fail before the first token, break half way, break with the first
@@ -129,13 +129,13 @@ class FakeBackend:
             call.book("cancelled", 0, "the caller gave up")
             raise
 
-    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
-        """One call as the bytes of an event stream, all samples at once; `reply` is fed alongside."""
+    async def stream(self, request: GenerateRequest, book: Booking, *, said: Said | None = None) -> AsyncIterator[bytes]:
+        """One call as the bytes of an event stream, all samples at once; its samples are in `said` in the end."""
         generation = await self.generate(request, book)
         for chunk in as_events(generation):
-            if reply is not None:
-                reply.feed(chunk)
             yield chunk
+        if said is not None:
+            said.completions = generation.completions
 
     async def close(self) -> None:
         """Nothing to release."""

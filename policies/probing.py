@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, cast
 import msgspec
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest, Meter
+from rheostat.policies.base import Backend, Booking, GenerateRequest, Meter, Said
 
 PROMPT = ({"role": "user", "content": "Count from one to twenty in words, then explain what a prime number is."},)
 SHORT_TOKENS, LONG_TOKENS = 24, 384
@@ -29,7 +29,7 @@ Finding = Literal["ok", "off", "fail"]
 class Asked(Backend, Protocol):
     """What a probe needs of a backend."""
 
-    def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
+    def stream(self, request: GenerateRequest, book: Booking, *, said: Said | None = None) -> AsyncIterator[bytes]:
         """The bytes of one call."""
         ...
 

@@ -19,7 +19,7 @@ import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import message_text
-from rheostat.policies.base import Booking, Feeding, GenerateRequest, Generation
+from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.serving.breaker import Clock, RetryBudget
 from rheostat.serving.upstream import Replica, is_clients_fault
 
@@ -94,7 +94,7 @@ class Pool:
             except UpstreamError as error:
                 tries.failed(error, replica)
 
-    async def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncGenerator[bytes, None]:
+    async def stream(self, request: GenerateRequest, book: Booking, *, said: Said | None = None) -> AsyncGenerator[bytes, None]:
         """Pass one call's SSE bytes on; errors as `generate`, and none is retried once a byte was passed on."""
         tries = _Tries(self, request)
         sent = False
@@ -102,7 +102,7 @@ class Pool:
             replica, timed = tries.next()
             try:
                 with replica.use(request) as engine:
-                    stream = cast(AsyncGenerator[bytes, None], engine.stream(timed, book, reply=reply))
+                    stream = cast(AsyncGenerator[bytes, None], engine.stream(timed, book, said=said))
                     async with aclosing(stream) as chunks:
                         async for chunk in chunks:
                             sent = True

@@ -7,9 +7,8 @@ from contextlib import aclosing
 from typing import cast
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import Evidence, GenerateRequest, Toolbox
+from rheostat.policies.base import Evidence, GenerateRequest, Said, Toolbox
 from rheostat.policies.evidence import count_votes
-from rheostat.policies.reply import Reply
 from rheostat.serving import answer
 from rheostat.serving.deadline import by_deadline
 from rheostat.serving.job import Job
@@ -49,10 +48,10 @@ class Streamer:
 
     async def _pass_through(self, job: Job, chat: Chat, terms: Terms, sink: Sink) -> None:
         request = self._request(job, chat)
-        reply = Reply(request, request.model)
-        chunks = self._pools[request.model].stream(request, job.meter, reply=reply)
+        said = Said()
+        chunks = self._pools[request.model].stream(request, job.meter, said=said)
         await by_deadline(terms.deadline_s, job, _forward(chunks, sink, model=job.action.model))
-        note_samples(job, reply.completions)
+        note_samples(job, said.completions)
 
     def _request(self, job: Job, chat: Chat) -> GenerateRequest:
         if is_passthrough(job):

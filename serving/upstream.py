@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import Backend, Booking, Feeding, GenerateRequest
+from rheostat.policies.base import Backend, Booking, GenerateRequest, Said
 from rheostat.serving.breaker import Breaker, Clock
 
 # A call that ran into its own limit before this says more about the limit than about the replica.
@@ -21,8 +21,8 @@ WAITING, RUNNING, CACHE = "num_requests_waiting", "num_requests_running", "kv_ca
 class Engine(Backend, Protocol):
     """A backend that can also pass its event stream on, and be asked how it is."""
 
-    def stream(self, request: GenerateRequest, book: Booking, *, reply: Feeding | None = None) -> AsyncIterator[bytes]:
-        """The upstream's SSE bytes, verbatim, and fed to `reply`; booked once whatever happens."""
+    def stream(self, request: GenerateRequest, book: Booking, *, said: Said | None = None) -> AsyncIterator[bytes]:
+        """The upstream's SSE bytes, verbatim, and what they say in `said`; booked once whatever happens."""
         ...
 
     async def forward(self, path: str, fields: Mapping[str, Any]) -> bytes:

@@ -10,10 +10,9 @@ from aiohttp.test_utils import TestServer
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Action
 from rheostat.policies.backend import VllmBackend
-from rheostat.policies.base import GenerateRequest, Meter
+from rheostat.policies.base import GenerateRequest, Meter, Said
 from rheostat.policies.fake import FakeBackend, FakeModel
 from rheostat.policies.fake_server import FakeServer
-from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from tests.policies import make
 
@@ -256,13 +255,13 @@ async def test_a_call_cancelled_before_the_first_byte_is_booked_once():
 
 
 async def test_the_stream_is_passed_on_byte_for_byte_and_booked():
-    meter, reply = Meter(999), Reply(request(), "b")
+    meter, said = Meter(999), Said()
     async with serving() as (server, backend):
-        data = b"".join([chunk async for chunk in backend.stream(request(), meter, reply=reply)])
+        data = b"".join([chunk async for chunk in backend.stream(request(), meter, said=said)])
     events = [line.removeprefix(b"data: ") for line in data.split(b"\n\n") if line]
     assert events[-1] == b"[DONE]"
     text = "".join(c["delta"]["content"] for event in events[:-1] for c in msgspec.json.decode(event)["choices"])
-    assert reply.completions[0].text == text
+    assert said.completions[0].text == text
     assert [a.status for a in meter.attempts] == ["ok"]
     assert meter.ledger.completion == server.generated_tokens
 
@@ -407,10 +406,10 @@ async def test_the_cap_of_a_stream_is_cut_to_the_engines_context_too():
     async with serving(context_tokens=100) as (server, backend):
         meter = Meter(9999)
         for _ in range(2):
-            reply = Reply(request(), "b")
-            data = b"".join([chunk async for chunk in backend.stream(request(), meter, reply=reply)])
+            said = Said()
+            data = b"".join([chunk async for chunk in backend.stream(request(), meter, said=said)])
             assert data.endswith(b"data: [DONE]\n\n")
-            assert reply.completions[0].completion_tokens > 0
+            assert said.completions[0].completion_tokens > 0
     assert [body["max_tokens"] for body in server.bodies] == [200, 71, 71]
     assert [attempt.status for attempt in meter.attempts] == ["failed", "ok", "ok"]
     assert meter.ledger.generated == server.generated_tokens

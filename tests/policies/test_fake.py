@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from rheostat.data.errors import UpstreamError
-from rheostat.policies.base import GenerateRequest, Meter
+from rheostat.policies.base import GenerateRequest, Meter, Said
 from rheostat.policies.fake import FakeBackend, FakeModel, question_of
 from rheostat.policies.reply import Reply
 
@@ -36,10 +36,13 @@ async def test_greedy_calls_do_not_depend_on_the_seed():
 
 async def test_the_stream_says_what_the_call_says():
     whole = await FakeBackend().generate(request(n=3), Meter(999))
-    reply, meter = Reply(request(n=3), "fake"), Meter(999)
-    chunks = [chunk async for chunk in FakeBackend().stream(request(n=3), meter, reply=reply)]
-    assert [c.text for c in reply.completions] == [c.text for c in whole.completions]
-    assert reply.done
+    said, read = Said(), Reply(request(n=3), "fake")
+    chunks = [chunk async for chunk in FakeBackend().stream(request(n=3), Meter(999), said=said)]
+    for chunk in chunks:
+        read.feed(chunk)
+    assert [c.text for c in read.completions] == [c.text for c in whole.completions]
+    assert said.completions == whole.completions
+    assert read.done
     assert chunks[-1] == b"data: [DONE]\n\n"
     assert [chunk async for chunk in FakeBackend().stream(request(n=3), Meter(999))] == chunks
 

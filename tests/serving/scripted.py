@@ -38,7 +38,7 @@ class Scripted:
         book.book(ATTEMPT)
         return Generation(completions=(), attempt=ATTEMPT)
 
-    async def stream(self, request, book, *, reply=None):
+    async def stream(self, request, book, *, said=None):
         yield b"first"
         await self._next()
         yield b"second"
