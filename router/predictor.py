@@ -105,8 +105,8 @@ class Boosted:
             raise BundleError(f"the trees cannot be asked ({error}): fit the bundle again") from error
 
 
-class Expected(NamedTuple):
-    """What queries are expected to take; both are (n, a)."""
+class Effort(NamedTuple):
+    """Tokens and seconds that queries are expected to take; both are (n, a)."""
 
     tokens: Array
     latency_s: Array
@@ -138,19 +138,19 @@ class CostHead:
         if not (np.array_equal(tokens.mean, latency.mean) and np.array_equal(tokens.scale, latency.scale)):
             raise ValueError("the heads of tokens and of seconds standardise features in different ways")
 
-    def expected(self, features: FeatureRow) -> Expected:
-        """What is expected of (n, d) rows."""
+    def effort(self, features: FeatureRow) -> Effort:
+        """What queries of (n, d) rows are expected to take."""
         values = np.expm1(clamp(self._heads.raw(features), 0.0, self._limits)) * self._factors
         n_actions = len(self.tokens_factor)
-        return Expected(values[:, :n_actions], values[:, n_actions:])
+        return Effort(values[:, :n_actions], values[:, n_actions:])
 
     def tokens(self, features: FeatureRow) -> Array:
         """(n, a) expected generated tokens."""
-        return self.expected(features).tokens
+        return self.effort(features).tokens
 
     def latency_s(self, features: FeatureRow) -> Array:
         """(n, a) expected seconds."""
-        return self.expected(features).latency_s
+        return self.effort(features).latency_s
 
     def prompt_tokens(self, n_characters: Length) -> Length:
         """Expected prompt tokens of a text of that length, or of texts of those."""
@@ -223,7 +223,7 @@ class Predictor:
         """
         row = features[None, :]
         p = self.p_correct(row)[0]
-        expected = self.costs.expected(row)
-        tokens = expected.tokens[0]
+        effort = self.costs.effort(row)
+        tokens = effort.tokens[0]
         cost = tokens * prices.output + self.costs.prompt_tokens(float(n_characters)) * prices.prompt
-        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, expected.latency_s[0])
+        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, effort.latency_s[0])

@@ -46,7 +46,7 @@ def test_costs_asked_in_one_product_are_those_of_each_head():
     heads = [Linear(mean, scale, rng.normal(size=(d, 3)), rng.normal(size=3)) for _ in range(2)]
     costs = replace(known_predictor().costs, log_tokens=heads[0], log_latency=heads[1], tokens_factor=factors[0], latency_factor=factors[1])
     rows = rng.normal(size=(7, d)).astype(np.float32)
-    for values, head, factor, limit in zip(costs.expected(rows), heads, factors, (MAX_LOG_TOKENS, MAX_LOG_SECONDS), strict=True):
+    for values, head, factor, limit in zip(costs.effort(rows), heads, factors, (MAX_LOG_TOKENS, MAX_LOG_SECONDS), strict=True):
         np.testing.assert_allclose(values, np.expm1(np.clip(head.raw(rows), 0, limit)) * factor)
     assert costs.tokens(np.full((1, d), 1e30, np.float32)).max() <= np.expm1(MAX_LOG_TOKENS) * factors.max()
 
