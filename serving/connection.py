@@ -42,10 +42,11 @@ class Connection(asyncio.Protocol):
         self._server = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         # What a client says behind a request that ends the connection is dropped, and no error.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._exchanges: deque[Exchange] = deque()  # without a complete answer, the one being served first
+        self._newest: Exchange | None = None
         self._in_head = True
         self._head_bytes = 0
         self._is_deaf = self._is_draining = self._is_held = self._is_idle = False
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         self.bounds.closed()
         for exchange in self._exchanges:
             exchange.lose()
+        # Both refer back to here, and would keep it until the garbage collector looks, which it seldom does.
+        self._parser = self._newest = None
 
     def data_received(self, data: bytes) -> None:
         """Take in what came, unless it goes on with a head that is too large already."""
@@ -147,22 +150,24 @@ class Connection(asyncio.Protocol):
         scope = self._scope()
         self._in_head, self._head_bytes = False, 0
         self._stop_waiting()
-        keeps_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade() and not self._is_draining
-        self._newest = Exchange(self, scope, keeps_alive=keeps_alive, wants_continue=self._wants_continue)
-        self._exchanges.append(self._newest)
+        exchange = Exchange(self, scope, keeps_alive=self._may_go_on(scope), wants_continue=self._wants_continue)
+        self._newest = exchange
+        self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
-            self._serve(self._newest)
+            self._serve(exchange)
         else:
             self.hold()
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""
-        self._newest.feed(body)
+        if self._newest is not None:
+            self._newest.feed(body)
 
     def on_message_complete(self) -> None:
         """What comes now is the next head."""
         self._in_head = True
-        self._newest.feed_end()
+        if self._newest is not None:
+            self._newest.feed_end()
         if not self._exchanges:
             self._rest()
 
@@ -222,6 +227,11 @@ class Connection(asyncio.Protocol):
         task = self._loop.create_task(exchange.run(self._app))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
+
+    def _may_go_on(self, scope: Scope) -> bool:
+        """Whether another request may follow: not behind one of HTTP/1.0, whose answer ends with the connection."""
+        is_last = self._is_draining or scope["http_version"] == "1.0" or self._parser.should_upgrade()
+        return not is_last and self._parser.should_keep_alive()
 
     def _scope(self) -> Scope:
         url = httptools.parse_url(self._url)

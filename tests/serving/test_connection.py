@@ -1,6 +1,8 @@
 """The bounds of connections, on a listener of their own: no sidecar, only what uvicorn does with the class."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -25,10 +27,22 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": body[at : at + 65536], "more_body": at + 65536 < len(body)})
 
 
+def kept(connection, seen):
+    """The class of connections, whose instances can be found in `seen`."""
+
+    class Kept(connection):
+        def connection_made(self, transport):
+            seen.append(weakref.ref(self))
+            super().connection_made(transport)
+
+    return Kept
+
+
 @asynccontextmanager
-async def listening(cuts, **bounds):
+async def listening(cuts, seen=None, **bounds):
     given = {"max_connections": 100, "head_timeout_s": 30.0, "idle_timeout_s": 30.0, "stall_timeout_s": 30.0, **bounds}
-    config = uvicorn.Config(app, port=0, http=bounded(Bounds(on_cut=cuts.append, **given)), lifespan="off", log_level="error", ws="none")
+    connection = kept(bounded(Bounds(on_cut=cuts.append, **given)), [] if seen is None else seen)
+    config = uvicorn.Config(app, port=0, http=connection, lifespan="off", log_level="error", ws="none")
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -209,3 +223,24 @@ async def test_many_requests_at_once_are_answered_in_their_order():
         writer.write(GET * 50)
         for _ in range(50):
             assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 30)).startswith(b"HTTP/1.1 200")
+
+
+async def test_an_old_client_gets_one_answer_and_the_end_of_the_connection():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        said = await asyncio.wait_for(reader.read(), 30)
+        assert said.endswith(b"\r\n\r\nok")
+        assert b"connection: close" in said
+
+
+async def test_a_connection_that_is_gone_leaves_nothing_to_the_garbage_collector():
+    seen = []
+    gc.disable()
+    try:
+        async with listening([], seen) as port:
+            async with connected(port) as (reader, writer):
+                await ask(reader, writer)
+            await asyncio.to_thread(wait_until, lambda: seen[0]() is None)
+    finally:
+        gc.enable()
