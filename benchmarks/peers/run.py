@@ -197,7 +197,9 @@ def section(command: str, rows: Sequence[Row], *, k: int, model: str, load: floa
         f"{CHAIN_TOKENS} tokens, {IN_FLIGHT} questions at once. All final texts are graded alike. *Generated* is the engine's "
         f"own count of everything, *reported* what each one says it took. Load average {load:.1f} on {os.cpu_count()} cores when it began: "
         "seconds tell of the neighbours too. optillm samples for best-of-n at temperature 1, which is fixed there. `stop=learned` was "
-        "fitted on the votes of the kept log, which holds none of these questions; differences are to the first row, paired by question."
+        "fitted on the votes of the kept log, which holds none of these questions; differences are to the first row, paired by question. "
+        "its-hub's adaptive vote ends once three quarters of 2 or of 4 samples agree, so two alike are enough for it, as for `lead(2)`; "
+        "`beta(0.95)` wants four."
     )
     columns = ["", "right (95%)", "over the first", "tokens generated", "tokens reported", "reported / generated", "seconds"]
     table = markdown(columns, [_cells(row, rows[0], seed) for row in rows])
