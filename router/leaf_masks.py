@@ -71,17 +71,17 @@ class LeafMasks:
         over_query = [[node for node in tree.nodes if node.feature < n_columns] for tree in grown]
         bits = _narrowest(max(len(tree.values) for tree in grown))
         feature, threshold, ruled_out = _laid_out(over_query, bits)
-        tree, in_reach, asked = _told_apart([[_in_reach(tree, action, n_columns) for action in actions.tolist()] for tree in grown])
+        sets = _told_apart([[_in_reach(tree, action, n_columns) for action in actions.tolist()] for tree in grown])
         first = np.cumsum([0, *(len(tree.values) for tree in grown[:-1])])
         return cls(
             n_columns=n_columns,
             feature=feature,
             threshold=threshold,
             ruled_out=ruled_out,
-            tree=tree,
-            in_reach=np.array(in_reach, dtype=bits),
-            before=first[tree] - 1,
-            asked=asked,
+            tree=sets.tree,
+            in_reach=np.array(sets.in_reach, dtype=bits),
+            before=first[sets.tree] - 1,
+            asked=sets.asked,
             value=np.concatenate([tree.values for tree in grown]),
         )
 
@@ -114,6 +114,14 @@ class _Marked(NamedTuple):
 
     nodes: list[_Node]
     values: Array
+
+
+class _Sets(NamedTuple):
+    """Actions that a tree does not tell apart: (u,) the tree and the leaves in their reach, and (a, t) which set an action is in."""
+
+    tree: Positions
+    in_reach: tuple[int, ...]
+    asked: Positions
 
 
 def _marked(trees: Trees, number: int) -> _Marked:
@@ -159,11 +167,12 @@ def _rounded_down(thresholds: Array) -> FeatureRow:
     return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def _told_apart(by_tree: list[list[int]]) -> tuple[Positions, list[int], Positions]:
-    """The tree and the leaves of each set of actions with the same leaves in reach, and (a, t) which set an action is in."""
+def _told_apart(by_tree: list[list[int]]) -> _Sets:
+    """The sets of actions by which leaves are in reach, of every tree and action."""
     place: dict[tuple[int, int], int] = {}
     asked = [[place.setdefault((number, leaves), len(place)) for leaves in by_action] for number, by_action in enumerate(by_tree)]
-    return np.array([number for number, _ in place]), [leaves for _, leaves in place], np.ascontiguousarray(np.transpose(asked))
+    tree, in_reach = zip(*place, strict=True)
+    return _Sets(np.array(tree), in_reach, np.ascontiguousarray(np.transpose(asked)))
 
 
 def _in_reach(tree: _Marked, action: list[float], n_columns: int) -> int:

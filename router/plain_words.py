@@ -8,13 +8,11 @@ left to it as a whole.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_MAX_OTHERS = 4096
 _PLAIN = re.compile(r"[\t\n\r -~]*")  # no control characters, of which some are dropped
 _WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 
@@ -30,7 +28,6 @@ class PlainWords:
         self._vocabulary = tokenizer.get_vocab(with_added_tokens=False)
         self._special = tuple(token.content.lower() for token in tokenizer.get_added_tokens_decoder().values())
         self._model = tokenizer.model
-        self._pieces = lru_cache(_MAX_OTHERS)(self._pieces_of)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PlainWords | None:
@@ -59,10 +56,7 @@ class PlainWords:
         for word in _WORD.findall(lowered):
             number = find(word)
             if number is None:
-                tokens += self._pieces(word)
+                tokens += [piece.id for piece in self._model.tokenize(word)]
             else:
                 tokens.append(number)
         return tokens
-
-    def _pieces_of(self, word: str) -> tuple[int, ...]:
-        return tuple(token.id for token in self._model.tokenize(word))
