@@ -6,7 +6,6 @@ worked out anew whenever it is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -17,8 +16,7 @@ from rheostat.serving.context import waited_s
 from rheostat.serving.steps import Limits
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The tier's constraints as `defaults`, those of a plain model being none, and the request's own."""
 
     defaults: Constraints
