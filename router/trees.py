@@ -5,7 +5,6 @@ Small ensembles on few rows, as a decision between two waves needs. Knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +44,6 @@ class Trees:
             if (after == at).all():
                 return np.asarray(self.value.ravel()[at].sum(axis=1))
             at = after
-
-    def splits_by(self, columns: Iterable[int]) -> bool:
-        """Whether any node that is no leaf looks at one of these columns."""
-        inner = self.left != np.arange(self.feature.shape[1])
-        return bool(np.isin(self.feature[inner], list(columns)).any())
 
     def check(self, n_features: int) -> None:
         """Make sure that every row of `n_features` numbers comes to a leaf.

@@ -54,6 +54,7 @@ class _Samples(NamedTuple):
     correct: Array
     tokens: Array
     scores: Array
+    logprobs: Array
     said: Array | None = None
 
 
@@ -114,11 +115,12 @@ class _Hand:
         sampled = self._sampled
         shared = sampled.codes if sampled.shared is None else sampled.shared
         codes, shared = (np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.codes, shared))
-        correct, tokens, likely = (
-            np.take_along_axis(values[self._rows], at, axis=1) for values in (sampled.correct, sampled.tokens, sampled.scores)
+        correct, tokens, ranks, likely = (
+            np.take_along_axis(values[self._rows], at, axis=1)
+            for values in (sampled.correct, sampled.tokens, sampled.scores, sampled.logprobs)
         )
         said = None if scores is None else np.take_along_axis(scores, np.maximum(codes, 0).astype(np.intp), axis=1)
-        return _Samples(codes, shared, correct, tokens, likely, said)
+        return _Samples(codes, shared, correct, tokens, ranks, likely, said)
 
 
 def _played(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:
@@ -135,7 +137,7 @@ def _voted(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:
     each, k = np.arange(len(samples.codes)), samples.codes.shape[1]
     codes, _ = relabelled(samples.codes, np.zeros((len(each), int(samples.codes.max(initial=0)) + 1)))
     # Relabelled answers are numbered by the first sample that has them, so the leader's number says which to take.
-    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)), samples.scores, scores=samples.said)
+    runs = trajectories(codes, np.broadcast_to(np.arange(k, dtype=np.float64), (len(each), k)), samples.logprobs, scores=samples.said)
     at = _stops(action, runs, stop).argmax(axis=1)
     led, pick = runs.first[each, at] > 0, runs.value[each, at].astype(np.intp)
     return _Column(

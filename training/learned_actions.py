@@ -150,7 +150,7 @@ def _drawn(sampled: Sampled, answered: Answered, rows: Rows, fitting: Rows, k: i
     row = np.repeat(rows, min(max(MAX_RUNS // max(len(rows), 1), 1), ROUNDS))
     order = random_orders(sampled.count[row], sampled.depth, np.random.default_rng(seed))[:, :k]
     codes = np.take_along_axis(sampled.codes[row], order, axis=1)
-    likely, tokens = (np.take_along_axis(each[row], order, axis=1) for each in (sampled.scores, sampled.tokens))
+    likely, tokens = (np.take_along_axis(each[row], order, axis=1) for each in (sampled.logprobs, sampled.tokens))
     expected = expected_rewards(answered, np.isin(answered.query, fitting), seed=seed)
     runs = drawn_runs(codes, likely, answered.rewards[row], answered.scores[row], expected[row])
     return _Runs(runs, row, tokens.cumsum(axis=1))

@@ -35,7 +35,7 @@ class Sampled:
     Attributes:
         codes: answer numbers within the query, -1 where unparsed.
         correct: 0..1.
-        scores: mean log-probability, -inf where unparsed or not logged.
+        scores: mean log-probability, least where unparsed, next to it where not logged; see `logprobs`.
         count: (n,) samples present; they come first in each row.
         shared: answer numbers that mean the same with every sampler of the log; like `codes` where None.
         answers: for each query the different answers in order of their numbers; empty where the texts are not known.
@@ -55,6 +55,11 @@ class Sampled:
     def depth(self) -> int:
         """K, the samples of the best-sampled query."""
         return int(self.codes.shape[1])
+
+    @property
+    def logprobs(self) -> Array:
+        """(n, K) mean log-probabilities, NaN where unparsed or not logged."""
+        return np.where(self.scores > _LEAST, self.scores, np.nan)
 
     def mean(self, cells: Array) -> Array:
         """(n,) means of (n, K) cells over the samples present."""

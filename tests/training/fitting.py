@@ -57,8 +57,13 @@ def simulated_table(n: int = 1600) -> OutcomeTable:
 @functools.cache
 def simulated_log(n: int = 500) -> SampleLog:
     """One terse answer and sixteen chains of both models."""
+    return SampleLog.of(simulated_frame(n))
+
+
+def simulated_frame(n: int = 500) -> pl.DataFrame:
+    """The rows of `simulated_log`."""
     samples = World(0).samples(n, direct=1, cot=16)
-    return SampleLog.of(pl.DataFrame([msgspec.structs.asdict(s) for s in samples], infer_schema_length=None))
+    return pl.DataFrame([msgspec.structs.asdict(s) for s in samples], infer_schema_length=None)
 
 
 def fit_table(table: OutcomeTable, **options) -> Fitted:

@@ -15,8 +15,9 @@ from rheostat.training.fit import training_set
 from rheostat.training.learned_actions import prior_positions, votes_only_rule, with_learned_stops
 from rheostat.training.learners import TrainingSet
 from rheostat.training.replay import default_actions, is_learned, label, schedule_of
+from rheostat.training.sample_log import SampleLog
 from rheostat.training.split import split_rows
-from tests.training.fitting import WordEncoder, simulated_log
+from tests.training.fitting import WordEncoder, simulated_frame, simulated_log
 
 COT, VOTE, LEARNED = "small/cot@192", "small/self_consistency(k=8)@1536", "small/self_consistency(k=8,stop=learned(0.005))@1536"
 
@@ -65,6 +66,16 @@ def test_a_rule_comes_with_what_scores_answers_where_it_reads_scores():
             score = model.score("What is 4 + 5?", np.full(3, 0.5))
             assert score is not None
             assert np.isfinite(score("9"))
+
+
+def test_a_log_without_log_probabilities_makes_a_rule_that_does_not_ask_for_them():
+    bare = SampleLog.of(simulated_frame().drop("mean_logprob"))
+    rule = votes_only_rule(Action.parse(LEARNED), bare)
+    assert rule is not None
+    assert not rule.reads_logprobs
+    told = votes_only_rule(Action.parse(LEARNED), simulated_log())
+    assert told is not None
+    assert told.reads_logprobs
 
 
 def test_outcomes_of_queries_that_may_not_be_looked_at_change_no_rule():
