@@ -35,7 +35,7 @@ from rheostat.training.guarantee_check import Check, Pool, Promise, check_pools,
 from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Logged, check_priced, read_logged, read_prices
 from rheostat.training.results_page import TableResult, section, write_section
-from rheostat.training.sampled_items import read_items
+from rheostat.training.sampled_items import Items, read_items
 
 SAMPLES = 16
 DELTA, SPLITS = 0.1, 200  # of the promises
@@ -87,7 +87,7 @@ class Bench:
         """Everything this table allows; what it does not is noted."""
         notes: list[str] = []
         found = _or_note(self._judged, notes) or TableResult(name=self.name, encoder=self.settings.encoder, costs=[])
-        stopping = None if self.settings.datasets else _or_note(self._stopping, notes)
+        stopping = {} if self.settings.datasets else _or_note(self._stopping, notes) or {}
         here = f"{self.path.parent}/"  # folders differ from machine to machine
         return msgspec.structs.replace(found, stopping=stopping, notes=[note.replace(here, "") for note in notes])
 
@@ -127,11 +127,19 @@ class Bench:
 
         return [self._kept(f"promise-{target:g}", Check, partial(check, target)) for target in targets]
 
-    def _stopping(self) -> StopReport:
+    def _stopping(self) -> dict[str, StopReport]:
+        """As logged, and as other engines' logs are: without log-probabilities."""
         items = read_items(self.path, SAMPLES)
+        found = {"": self._stopped("stopping", items)}
+        if np.isfinite(items.logprobs).any():
+            bare = replace(items, logprobs=np.full_like(items.logprobs, np.nan))
+            found["without log-probabilities"] = self._stopped("stopping-bare", bare)
+        return found
+
+    def _stopped(self, what: str, items: Items) -> StopReport:
         encoder = None if None in items.texts else self._encoder("static")
         with progress(f"{self.name}, stop rules") as advance:
-            return self._kept("stopping", StopReport, lambda: backtest_stopping(items, k=SAMPLES, encoder=encoder, on_progress=advance))
+            return self._kept(what, StopReport, lambda: backtest_stopping(items, k=SAMPLES, encoder=encoder, on_progress=advance))
 
     def _encoder(self, name: str) -> Encoder:
         return load_encoder(name, cache_folder=self.out / "encoders")

@@ -6,7 +6,7 @@ Where a table was split several times the median over the splits stands first, a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 
 from rheostat.router.base import Array
 from rheostat.training.backtest import BacktestReport, PolicyReport
-from rheostat.training.backtest_stopping import StopReport, best_published
+from rheostat.training.backtest_stopping import StopCurve, StopReport, best_published
 from rheostat.training.curves import accuracy_at
 from rheostat.training.guarantee_check import Check
 
@@ -45,7 +45,7 @@ class TableResult(msgspec.Struct, frozen=True, kw_only=True):
         cpu_s: processor seconds of each backtest, embedding left out.
         on_shuffled: the verdict on the same table with its rewards dealt out anew among the queries; None if not run.
         promises: one a target.
-        stopping: of logs with enough samples.
+        stopping: of logs with enough samples, by what was kept from the rules; "" where nothing was. Of the same held-out items.
         notes: what could not be run, and why.
     """
 
@@ -56,7 +56,7 @@ class TableResult(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: list[float] = []
     on_shuffled: str | None = None
     promises: list[Check] = []
-    stopping: StopReport | None = None
+    stopping: dict[str, StopReport] = {}
     notes: list[str] = []
 
 
@@ -89,7 +89,7 @@ def table_part(result: TableResult) -> str:
         parts += [_lead(result), _policies(result)]
     if result.promises:
         parts.append(_promises(result.promises))
-    if result.stopping is not None:
+    if result.stopping:
         parts.append(_stopping(result.stopping))
     return "\n\n".join([*parts, *(f"Not run: {note}." for note in result.notes)])
 
@@ -173,18 +173,21 @@ def _promises(checks: Sequence[Check]) -> str:
     return lead + "\n\n" + markdown(["target", "broken", "by the plug-in", "accuracy above target", "infeasible"], rows)
 
 
-def _stopping(report: StopReport) -> str:
+def _stopping(reports: Mapping[str, StopReport]) -> str:
+    report = next(iter(reports.values()))
     reference, best = report.reference, best_published(report.rules)
     lead = (
         f"Stop rules on {report.n_items:,} held-out items of {report.n_questions:,} questions, at most {report.k} samples, priors from the "
         f"{report.prior}: samples a query at the accuracy of {reference.rule} ({_digits(reference.accuracy)})."
         + ("" if best is None else f" Best published rule: {best[0]}, {best[1]:.2f}.")
     )
-    rows = [
-        [name, "not reached" if curve.samples_at_reference is None else f"{curve.samples_at_reference:.2f}"]
-        for name, curve in report.rules.items()
-    ]
-    return lead + "\n\n" + markdown(["rule", "samples"], rows)
+    rows = [[name, *(_samples(each.rules[name]) for each in reports.values())] for name in report.rules]
+    columns = [f"samples, {kept}" if kept else "samples" for kept in reports]
+    return lead + "\n\n" + markdown(["rule", *columns], rows)
+
+
+def _samples(curve: StopCurve) -> str:
+    return "not reached" if curve.samples_at_reference is None else f"{curve.samples_at_reference:.2f}"
 
 
 def _spread(values: Sequence[float], form: str) -> str:

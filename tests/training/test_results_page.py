@@ -56,9 +56,10 @@ def test_splits_that_disagree_are_counted():
 
 
 def test_stop_rules_name_the_best_published_and_those_that_never_get_there():
-    page = table_part(msgspec.structs.replace(result(), stopping=stopping()))
+    page = table_part(msgspec.structs.replace(result(), stopping={"": stopping(), "in the dark": stopping()}))
     assert "Best published rule: lead, 3.00" in page
-    assert "| esc | not reached |" in page
+    assert "| rule | samples | samples, in the dark |" in page
+    assert "| esc | not reached | not reached |" in page
 
 
 def test_what_could_not_be_run_is_said():
