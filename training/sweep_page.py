@@ -69,8 +69,8 @@ def _reading(rows: Sequence[Row]) -> str:
         f"{len(rows):,} runs, {generated:,} generated tokens by the engines' own count. Right: share with Wilson's 95% interval; "
         "differences are paired by query with 95% bootstrap intervals. Cost is in millionths of a dollar at the prices of the "
         "configuration, every call at the price of the model it went to. `by=verifier` asks the reference itself: it is what a "
-        "perfect verifier would be worth, not something to be had. Many actions are compared, so now and then an interval "
-        "clears nought by chance."
+        "perfect verifier would be worth, not something to be had. `by=likely` has a larger model read every answer: the column "
+        "*read* has its tokens. Many actions are compared, so now and then an interval clears nought by chance."
     )
 
 
