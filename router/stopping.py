@@ -27,6 +27,7 @@ LOGPROBS = (5, 6)
 SCORES = (7, 8)
 N_LEADS = 5  # leads of 0, 1, 2, 3 and more than 3 votes have weights of their own
 LIMIT = 3.0  # of log-odds: beyond it nothing more is learned from few questions
+KINKS = (1.0, 1.6)  # magnitudes of the leader's log-probability, about -0.02 and -0.1, from where on it counts for more
 
 Pairs = npt.NDArray[np.intp]
 
@@ -79,26 +80,29 @@ def terms(features: Array, drawn: int) -> Array:
     Counts are taken as shares of the samples, log-probabilities by their magnitude; where a log-probability or a score is
     not known it is 0, and so are all its terms.
     """
-    state = np.empty_like(features)
+    width = features.shape[1]
+    state = np.empty((len(features), width + len(KINKS)))
     state[:, 0] = 1.0
     state[:, 1] = features[:, 0] / drawn
     state[:, 2:N_COUNTS] = features[:, 2:N_COUNTS] / drawn
-    state[:, N_COUNTS:] = features[:, N_COUNTS:]
+    state[:, N_COUNTS:width] = features[:, N_COUNTS:]
     state[:, LOGPROBS] = np.log1p(-1000.0 * np.minimum(features[:, LOGPROBS], 0.0)) / LIMIT
-    np.clip(state[:, N_COUNTS:], -LIMIT, LIMIT, out=state[:, N_COUNTS:])
-    left, right = pairs(features.shape[1])
+    np.clip(state[:, N_COUNTS:width], -LIMIT, LIMIT, out=state[:, N_COUNTS:width])
+    state[:, width:] = np.maximum(state[:, LOGPROBS[1], None] - KINKS, 0.0)
+    left, right = pairs(width)
     return state[:, left] * state[:, right]
 
 
 @functools.cache
 def pairs(width: int) -> Pairs:
-    """(2, m) which columns of a state of this width are multiplied: each alone, squares, and signals with all that follow."""
+    """(2, m) which columns of a state are multiplied: each alone, squares, signals with all that follow, and past the kinks."""
     signals = range(N_COUNTS, N_VOTES)
     distinct = 3
     alone = [(0, at) for at in range(width)]
     squares = [(at, at) for at in (distinct, *range(N_COUNTS, width))]
     crossed = [(signal, at) for signal in signals for at in range(signal + 1, width)]
-    return np.array([*alone, *squares, *crossed]).T
+    kinked = [(LOGPROBS[1], width + at) for at in range(len(KINKS))]
+    return np.array([*alone, *squares, *crossed, *kinked]).T
 
 
 @dataclass(frozen=True, slots=True)

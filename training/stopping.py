@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.intp]
 Stops = npt.NDArray[np.bool_]
 
 # Of the weights of terms scaled to one: the runs are many, but far fewer are the questions that they come from.
-RIDGE_SHARE = 0.1  # of the runs
+RIDGE_SHARE = 0.05  # of the runs
 CHECK_SHARE = 0.3
 LEADS = (0, 1, 2, 3, 4, 6)  # 0 stops at the first look: what a rule with as few samples is held against
 
