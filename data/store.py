@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from rheostat.data.schema import Decision, Outcome, Reward, Sample
 from rheostat.data.writer import MAX_QUEUED, GroupWriter, WriterStats
 
 Record = Decision | Outcome | Reward | Sample
-Statement = tuple[str, tuple[Any, ...]]
+Row = tuple[Any, ...]
+MOST_ROWS = 64  # in one statement
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,10 +89,10 @@ class OutcomeStore(OutcomeReader):
 
     def _write(self, records: Sequence[Record]) -> int:
         """Write a group in one transaction, all or nothing; returns how many records cannot be written at all."""
-        statements = [_statement(record) for record in records]
+        rows = _by_table(records)
         self._sink.execute("BEGIN IMMEDIATE")
         try:
-            accepted = sum(map(self._insert, statements))
+            accepted = sum(self._insert(table, piece) for table, its_rows in rows.items() for piece in _pieces(its_rows))
             self._sink.execute("COMMIT")
         except sqlite3.Error:
             if self._sink.in_transaction:
@@ -98,15 +100,14 @@ class OutcomeStore(OutcomeReader):
             raise
         return len(records) - accepted
 
-    def _insert(self, statement: Statement | None) -> bool:
-        """False for what SQLite cannot hold, such as a whole number beyond 64 bits."""
-        if statement is None:
-            return False
+    def _insert(self, table: str, rows: list[Row]) -> int:
+        """How many rows were taken: all, but for what SQLite cannot hold, such as a whole number beyond 64 bits."""
         try:
-            self._sink.execute(*statement)
+            # One statement for all: behind each, this thread would wait for its turn beside the one that serves requests.
+            self._sink.execute(f"{table} VALUES {', '.join([_places(rows[0])] * len(rows))}", [*chain.from_iterable(rows)])
         except (OverflowError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            return False
-        return True
+            return 0 if len(rows) == 1 else sum(self._insert(table, [row]) for row in rows)
+        return len(rows)
 
 
 def _own(path: Path) -> int:
@@ -129,43 +130,60 @@ def _own(path: Path) -> int:
     return descriptor
 
 
-def _decision(record: Decision) -> tuple[Any, ...]:
+def _decision(record: Decision) -> Row:
     return record.decision_id, float(record.created_s), record.action, _encode(record)
 
 
-def _outcome(record: Outcome) -> tuple[Any, ...]:
+def _outcome(record: Outcome) -> Row:
     return "outcome", record.decision_id, "", _encode(record)
 
 
-def _reward(record: Reward) -> tuple[Any, ...]:
+def _reward(record: Reward) -> Row:
     return "reward", record.decision_id, record.source, _encode(record)
 
 
-def _sample(record: Sample) -> tuple[Any, ...]:
+def _sample(record: Sample) -> Row:
     key = (record.dataset, record.query_id, record.model, record.strategy, float(record.temperature), record.sample_index)
     return *key, _encode(record)
 
 
-_EVENT = "INSERT OR IGNORE INTO events (kind, decision_id, source, body) VALUES (?, ?, ?, ?)"
-_INSERTS: dict[type[Record], tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
-    Decision: ("INSERT OR IGNORE INTO decisions (decision_id, created_s, action, body) VALUES (?, ?, ?, ?)", _decision),
-    Outcome: (_EVENT, _outcome),
-    Reward: (_EVENT, _reward),
+_EVENTS = "INSERT OR IGNORE INTO events (kind, decision_id, source, body)"
+_TABLES: dict[type[Record], tuple[str, Callable[[Any], Row]]] = {
+    Decision: ("INSERT OR IGNORE INTO decisions (decision_id, created_s, action, body)", _decision),
+    Outcome: (_EVENTS, _outcome),
+    Reward: (_EVENTS, _reward),
     Sample: (
-        """INSERT OR IGNORE INTO samples (dataset, query_id, model, strategy, temperature, sample_index, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        "INSERT OR IGNORE INTO samples (dataset, query_id, model, strategy, temperature, sample_index, body)",
         _sample,
     ),
 }
 
 
-def _statement(record: Record) -> Statement | None:
-    """The insert of a record; None for one that has no bytes (a lone surrogate, a foreign type in a free field).
+def _by_table(records: Sequence[Record]) -> dict[str, list[Row]]:
+    """The rows for each table, in the order of their records, without those of records that have no bytes.
 
-    One such record must not stop the others of its group, now or at every retry.
+    Those hold a lone surrogate, or a foreign type in a free field. One such record must not stop the others of its group,
+    now or at every retry.
     """
-    try:
-        sql, columns = _INSERTS[type(record)]
-        return sql, columns(record)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
+    rows: dict[str, list[Row]] = {}
+    for record in records:
+        try:
+            table, columns = _TABLES[type(record)]
+            row = columns(record)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        rows.setdefault(table, []).append(row)
+    return rows
+
+
+def _pieces(rows: list[Row]) -> Iterator[list[Row]]:
+    """Rows by powers of two, so that a few statements do for groups of any size."""
+    at = 0
+    while at < len(rows):
+        size = min(MOST_ROWS, 1 << ((len(rows) - at).bit_length() - 1))
+        yield rows[at : at + size]
+        at += size
+
+
+def _places(row: Row) -> str:
+    return f"({', '.join('?' * len(row))})"

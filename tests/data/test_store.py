@@ -115,6 +115,19 @@ def test_a_record_without_bytes_is_rejected_and_the_others_are_kept(store: Outco
     assert store.healthy
 
 
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
+def test_bad_records_cost_a_group_nothing_but_themselves(store: OutcomeStore, sample: MakeSample, size: int) -> None:
+    good = [sample(number) for number in range(size)]
+    for number, record in enumerate(good):
+        store.put(record)
+        if number % 7 == 3:
+            store.put(sample(2**63 + number))
+            store.put(sample(number, answer="\ud800"))
+    assert store.flush()
+    assert list(store.samples()) == good
+    assert store.stats().rejected == 2 * len(range(3, size, 7))
+
+
 def test_a_whole_number_beyond_64_bits_is_rejected(store: OutcomeStore, sample: MakeSample) -> None:
     store.put(sample(2**63))
     assert store.flush()
