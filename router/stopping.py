@@ -52,7 +52,7 @@ class StopPolicy:
         weights = self.steps[drawn - 1]
         if weights is None:
             return np.full(len(features), -np.inf)
-        return np.asarray((terms(features, drawn) * weights[lead_of(features)]).sum(axis=1))
+        return np.asarray(np.einsum("nm,nm->n", terms(features, drawn), weights[lead_of(features)]))
 
     @cached_property
     def reads_logprobs(self) -> bool:
@@ -86,11 +86,13 @@ def terms(features: Array, drawn: int) -> Array:
     state[:, 1] = features[:, 0] / drawn
     state[:, 2:N_COUNTS] = features[:, 2:N_COUNTS] / drawn
     state[:, N_COUNTS:width] = features[:, N_COUNTS:]
-    state[:, LOGPROBS] = np.log1p(-1000.0 * np.minimum(features[:, LOGPROBS], 0.0)) / LIMIT
-    np.clip(state[:, N_COUNTS:width], -LIMIT, LIMIT, out=state[:, N_COUNTS:width])
+    likely = slice(LOGPROBS[0], LOGPROBS[1] + 1)
+    state[:, likely] = np.log1p(-1000.0 * np.minimum(features[:, likely], 0.0)) / LIMIT
+    known = state[:, N_COUNTS:width]
+    np.minimum(np.maximum(known, -LIMIT, out=known), LIMIT, out=known)
     state[:, width:] = np.maximum(state[:, LOGPROBS[1], None] - KINKS, 0.0)
     left, right = pairs(width)
-    return state[:, left] * state[:, right]
+    return np.asarray(state.take(left, axis=1) * state.take(right, axis=1))
 
 
 @functools.cache

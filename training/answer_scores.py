@@ -30,6 +30,7 @@ _SETTINGS = {
     "objective": "cross_entropy",
     "learning_rate": 0.1,
     "num_leaves": 15,
+    "max_depth": 4,  # what is served goes down all trees at once, a level at a time
     "lambda_l2": 5.0,
     "feature_fraction": 0.7,
     "num_threads": 1,
