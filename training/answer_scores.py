@@ -23,6 +23,7 @@ from rheostat.training.outcomes import Array
 FOLDS = 4
 ROUNDS = 100
 MIN_ANSWERS = 100  # fewer teach nothing about form
+MIN_QUERIES = 10  # so that there are some in every fold
 MIN_LEAF_SHARE = 0.003
 SHRINK = 3.0  # samples' worth of the overall mean behind every record
 MAX_RECORDS = 4096
@@ -75,15 +76,17 @@ def answer_scores(
     """Score every answer of every item.
 
     Args:
-        answers: of each of n items, by answer number.
+        answers: of each of n items, by answer number; empty where their texts are not known.
         texts: of each item's question, None where unknown.
         answered: what was sampled for the items; its scores are not looked at.
         seen: (n,) items whose rewards may be looked at.
         seed: of the folds and the learners.
     """
+    scores = np.zeros(answered.rewards.shape)
+    if len(np.unique(answered.query[seen])) < MIN_QUERIES or not answers:
+        return Scored(scores, None)
     said = _said(answers, texts, answered)
     mine = seen[said.item]
-    scores = np.zeros(answered.rewards.shape)
     if mine.sum() < MIN_ANSWERS:
         return Scored(scores, None)
     fold = np.random.default_rng(seed).integers(0, FOLDS, int(answered.query.max()) + 1)[answered.query[said.item]]

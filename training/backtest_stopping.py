@@ -1,8 +1,8 @@
 """Stop rules compared on a multi-sample log: accuracy at mean samples, for the published rules and the learned ones.
 
-Questions are split, so the learned rule and its prior never saw what they are judged on. The prior of a question comes
-from its text where the log has it, else from its group's other questions. Where the learned rule does not keep up with
-the published one on questions set aside, it is the published one. Intervals resample questions.
+Questions are split, so the learned rule, its prior and what scores answers never saw what they are judged on. The prior
+of a question comes from its text where the log has it, else from its group's other questions. Where the learned rule does
+not keep up with the published one on questions set aside, it is the published one. Intervals resample questions.
 """
 
 from __future__ import annotations

@@ -72,6 +72,13 @@ def test_too_few_answers_are_not_scored(n_seen):
     assert not found.scores.any()
 
 
+def test_answers_whose_texts_nobody_knows_are_not_scored():
+    _, texts, answered = sums(50)
+    found = answer_scores((), texts, answered, np.ones(50, dtype=bool), seed=0)
+    assert found.scorer is None
+    assert not found.scores.any()
+
+
 def test_samples_without_any_answer_are_not_scored():
     _, texts, answered = sums(50)
     silent = replace(answered, codes=np.full_like(answered.codes, -1))
