@@ -135,9 +135,12 @@ def test_exploring_takes_one_action_in_the_place_of_several_with_its_chance():
 
 
 def test_bundle_keeps_plan_and_stop_rules(tmp_path):
-    stop = StopModel(StopPolicy((None, always(2)), 2), (0, 2))
+    stop = StopModel(StopPolicy((None, always(2)), 2), (0, 2), scorer(2))
     bundle = replace(planned(), stops={VOTE: stop})
     back = Bundle.load(bundle.save(tmp_path / "bundle"))
     assert back.plan is not None
     assert back.plan.arms == (0, 1)
     np.testing.assert_array_equal(back.stops[VOTE].policy.advantage(np.zeros((1, N_VOTES + 2)), 2), [1.0])
+    score = back.stops[VOTE].score("What is 4 + 5?", P_CORRECT)
+    assert score is not None
+    assert score("9") == 2.0
