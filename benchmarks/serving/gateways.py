@@ -185,6 +185,6 @@ def bundle(encoder: str, cache: Path) -> Path:
         loaded = load_encoder(encoder, cache_folder=cache / "encoders")
         table = simulated(TRAINED_ON, ACTIONS, seed=0)
         fitted = fit(table, encoder=loaded, encoder_name=encoder, prices={}, version=f"simulated-{encoder}").bundle
-        predictor = fit_predictor(training_set(table, loaded), split_rows(table.texts, seed=0), {"lightgbm": 1.0}, 0)
+        predictor = fit_predictor(training_set(table, fitted.encoder), split_rows(table.texts, seed=0), {"lightgbm": 1.0}, 0)
         replace(fitted, predictor=predictor, canary_p=predictor.p_correct(fitted.canary)).save(folder)
     return folder
