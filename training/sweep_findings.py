@@ -65,9 +65,11 @@ def told(found: list[Finding]) -> str:
 
 def _idle(found: list[Finding]) -> str:
     """Where nothing pays, in words."""
-    families = [each for each in found if each.family != ALL] or found
+    families = [each for each in found if each.family != ALL]
+    if not families:
+        return "Something clearly pays." if found[0].pays else "Nothing clearly pays."
     idle = [each.family for each in families if not each.pays]
-    return f"Nothing clearly pays on {', '.join(idle)}." if idle else "Everywhere something clearly pays."
+    return f"Nothing clearly pays on {', '.join(idle)}." if idle else "On every family something clearly pays."
 
 
 def _finding(name: str, held: Grid, seed: int) -> Finding | None:

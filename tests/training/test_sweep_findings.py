@@ -34,7 +34,8 @@ def test_families_too_small_to_choose_and_to_judge_on_are_told_of_together() -> 
     few = findings(held((CHAIN, VOTE), luck([0.2, 0.9])[:30], [1.0, 8.0]))
 
     assert [each.family for each in few] == [ALL]
-    assert "Everywhere something clearly pays." in told(few)
+    assert "Something clearly pays." in told(few)
+    assert "Nothing clearly pays." in told(findings(held((CHAIN, VOTE), luck([0.5, 0.5])[:30], [1.0, 8.0])))
 
 
 def test_the_best_of_many_that_are_alike_adds_nothing_on_average() -> None:
