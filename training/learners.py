@@ -21,7 +21,8 @@ from rheostat.training.outcomes import OutcomeTable
 PROJECTED = 24
 ROUNDS = 160
 RIDGE_LOGISTIC = 20.0
-RIDGE_COST = 30.0
+# Where queries are few, noise in what each is expected to cost misleads a choice among many actions more than its mean would.
+RIDGE_COST = 1000.0
 CLUSTERS = 64
 PRIOR_GROUP = 5.0
 SEGMENT_RIDGE = 0.3
