@@ -13,6 +13,7 @@ from fractions import Fraction
 from rheostat.data.schema import AnswerKind
 
 TAIL_CHARS = 4_000
+MAX_NESTED = 4  # times that markup may come to light under markup; who nests deeper does it to keep us busy
 STATED_CHARS = 300  # how far behind "the answer is" an answer may reach
 STATED_TRIES = 16  # how many of the last markers are tried
 MAX_NUMBER_CHARS = 400  # longer ones are noise, and Python refuses to spell integers of more than 4,300 digits
@@ -31,7 +32,7 @@ _LEADING_LETTER = re.compile(
 _LATEX = (
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[,;!: ]|\\left|\\right|\\?\$|`"), ""),
+    (re.compile(r"(?<!\\)\\++(?:[,;!:]+|[^\S\n])|\\left|\\right|\\?\$|`"), ""),
     (re.compile(r"\\([%{}])"), r"\1"),
     (re.compile(r"\*{2,}|_{2,}"), ""),
 )
@@ -144,8 +145,10 @@ def _braced(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """The text without markup; minus signs as ASCII."""
-    if _MARKUP.search(text):
+    """The text without markup; minus signs as ASCII. What is left may be markup again: a reading must not differ when it is read."""
+    for _ in range(MAX_NESTED):
+        if not _MARKUP.search(text):
+            break
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
     return text.replace("−", "-").strip()

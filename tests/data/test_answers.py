@@ -5,7 +5,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rheostat.data.answers import extract, infer_kind, kind_of, normalise, number, same
@@ -89,6 +89,9 @@ def test_text_answers_keep_times_and_letters_apart(reply: str, answer: str | Non
 
 
 @given(st.sampled_from(KINDS), st.text(max_size=200))
+@example("text", "\\\r0")
+@example("text", "\\`,0")
+@example("number", "\\\\,,7")
 def test_normalising_twice_changes_nothing(kind: AnswerKind, text: str) -> None:
     once = normalise(text, kind)
     assert once is None or normalise(once, kind) == once
