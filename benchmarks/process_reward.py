@@ -33,7 +33,7 @@ from rheostat.policies.scorers.likelihood import Likelihood
 from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rewards import ProcessReward
 from rheostat.policies.weights import POCKET_MODELS, POCKET_READER, POCKET_REWARD
-from rheostat.training.bootstrap import Bootstrap, Interval
+from rheostat.training.bootstrap import Bootstrap
 from rheostat.training.results_page import markdown, write_section
 
 HEADING = "## Process reward model"
@@ -147,13 +147,8 @@ def compared(outcomes: list[dict[str, float]], seed: int) -> str:
     rows = []
     for name, values in columns.items():
         share, *gains = (bootstrap.interval(values - base) for base in (0.0, columns[ONE_SAMPLE], columns[VOTE]))
-        rows.append([name, f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})", *map(told, gains)])
+        rows.append([name, f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})", *[f"{gain:+.3f}" for gain in gains]])
     return markdown(["pick", "right (95%)", "over one sample", "over the vote"], rows)
-
-
-def told(gain: Interval) -> str:
-    """A difference with its interval."""
-    return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
 
 
 def area(queries: list[Query], found: list[Scored], scores_of: Callable[[Scored], Sequence[float | None]]) -> float:

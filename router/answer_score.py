@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from rheostat.router.answer_features import AnswerFeatures, Question, answer_features
 from rheostat.router.base import Array
+from rheostat.router.calibration import clamp
 from rheostat.router.trees import Trees
 
 N_FEATURES = len(AnswerFeatures._fields) + 2  # and the record: how often right, and on how much evidence
@@ -79,7 +80,7 @@ class ScoredQuery:
 
 def log_odds(trees: Trees, rows: Array) -> Array:
     """(n,) log-odds of (n, N_FEATURES + p) rows."""
-    return np.clip(trees(rows), -LIMIT, LIMIT)
+    return clamp(trees(rows), -LIMIT, LIMIT)
 
 
 def answer_key(answer: str) -> int:

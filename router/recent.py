@@ -1,4 +1,4 @@
-"""What is known of things just done, kept until it is asked for or others have come in its place."""
+"""What is known of things just done, kept until others have come in its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The last few values by key, each of which is taken at most once. May be used from several threads.
+    """The last few values by key. May be used from several threads.
 
     Args:
         size: how many are kept.
@@ -24,6 +24,10 @@ class Recent(Generic[Value]):
         self._values[key] = value
         if len(self._values) > self._size:
             self._values.popitem(last=False)
+
+    def find(self, key: str) -> Value | None:
+        """The value; None where there is none, or no longer."""
+        return self._values.get(key)
 
     def take(self, key: str) -> Value | None:
         """The value, which is then no longer kept; None where there is none, or no longer."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rheostat.router.answer_features import Question
 from rheostat.router.answer_score import AnswerScorer, ScoredQuery, scorer_arrays, scorer_from
 from rheostat.router.base import Array
-from rheostat.router.calibration import logit
+from rheostat.router.calibration import clamp, logit
 
 N_VOTES = 9
 N_COUNTS = 5  # of these, the ones that are counts
@@ -88,8 +88,7 @@ def terms(features: Array, drawn: int) -> Array:
     state[:, N_COUNTS:width] = features[:, N_COUNTS:]
     likely = slice(LOGPROBS[0], LOGPROBS[1] + 1)
     state[:, likely] = np.log1p(-1000.0 * np.minimum(features[:, likely], 0.0)) / LIMIT
-    known = state[:, N_COUNTS:width]
-    np.minimum(np.maximum(known, -LIMIT, out=known), LIMIT, out=known)
+    state[:, N_COUNTS:width] = clamp(state[:, N_COUNTS:width], -LIMIT, LIMIT)
     state[:, width:] = np.maximum(state[:, LOGPROBS[1], None] - KINKS, 0.0)
     left, right = pairs(width)
     return np.asarray(state.take(left, axis=1) * state.take(right, axis=1))

@@ -6,12 +6,12 @@ Never waits for the disk (the store's writer thread does) and never sees HTTP.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from typing import Protocol
 
 import msgspec
 
 from rheostat.data.schema import Decision, Outcome, Query, Reward
+from rheostat.router.recent import Recent
 from rheostat.serving.config import StorePrompts
 from rheostat.serving.context import note
 
@@ -50,7 +50,7 @@ class Recorder:
     def __init__(self, store: Store, *, store_prompts: StorePrompts) -> None:
         self._store = store
         self._store_prompts = store_prompts
-        self._recent: OrderedDict[str, Known] = OrderedDict()
+        self._recent: Recent[Known] = Recent(REMEMBERED)
 
     def decided(self, decision: Decision, query: Query) -> None:
         """Write a decision; to be called before anything is spent on it."""
@@ -63,14 +63,14 @@ class Recorder:
             degraded=decision.degraded,
         )
         self._store.put(self._redacted(decision, query))
-        self._remember(decision.decision_id, Known(decision.tenant, None))
+        self._recent.keep(decision.decision_id, Known(decision.tenant, None))
 
     def finished(self, outcome: Outcome, tenant: str) -> None:
         """Write what came of a decision."""
         note(outcome=outcome.status, stop_reason=outcome.stop_reason, tokens=outcome.ledger.generated, cost_usd=outcome.cost_usd)
         kept = outcome if self._store_prompts == "full" else msgspec.structs.replace(outcome, answer=None)
         self._store.put(kept)
-        self._remember(outcome.decision_id, Known(tenant, kept.answer))
+        self._recent.keep(outcome.decision_id, Known(tenant, kept.answer))
 
     def rewarded(self, decision_id: str, reward: float, source: str) -> None:
         """Write a reward that arrived later; a second one from the same source changes nothing."""
@@ -78,7 +78,7 @@ class Recorder:
 
     def recent(self, decision_id: str) -> Known | None:
         """A decision of the last minutes, committed or not."""
-        return self._recent.get(decision_id)
+        return self._recent.find(decision_id)
 
     def stored(self, decision_id: str) -> Known | None:
         """A committed decision, from the disk: call it in a thread."""
@@ -93,8 +93,3 @@ class Recorder:
             return msgspec.structs.replace(decision, prompt_text=query.text)
         sha256 = decision.prompt_sha256 if self._store_prompts == "hash" else ""
         return msgspec.structs.replace(decision, prompt_text=None, prompt_sha256=sha256)
-
-    def _remember(self, decision_id: str, known: Known) -> None:
-        self._recent[decision_id] = known
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)

@@ -17,6 +17,7 @@ from rheostat.router.answer_features import AnswerFeatures, Question, answer_fea
 from rheostat.router.answer_score import AnswerScorer, Records, answer_key, log_odds
 from rheostat.router.booster_text import parse_booster
 from rheostat.router.trees import Trees
+from rheostat.training.boosting import fit_booster
 from rheostat.training.expected_rewards import Answered
 from rheostat.training.outcomes import Array
 
@@ -28,16 +29,11 @@ MIN_LEAF_SHARE = 0.003
 SHRINK = 3.0  # samples' worth of the overall mean behind every record
 MAX_RECORDS = 4096
 _SETTINGS = {
-    "objective": "cross_entropy",
     "learning_rate": 0.1,
     "num_leaves": 15,
     "max_depth": 4,  # what is served goes down all trees at once, a level at a time
     "lambda_l2": 5.0,
     "feature_fraction": 0.7,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
 }
 
 
@@ -89,7 +85,7 @@ def answer_scores(
     mine = seen[said.item]
     if mine.sum() < MIN_ANSWERS:
         return Scored(scores, None)
-    fold = np.random.default_rng(seed).integers(0, FOLDS, int(answered.query.max()) + 1)[answered.query[said.item]]
+    fold = answered.folds(FOLDS, seed)[said.item]
     record = _cross_recorded(said, mine, fold)
     for number in range(FOLDS):
         fitting, held = (np.flatnonzero(mine & side) for side in (fold != number, fold == number))
@@ -151,9 +147,8 @@ def _records(said: _Said, fitting: npt.NDArray[np.bool_]) -> Records:
 
 
 def _trees(said: _Said, record: Array, rows: npt.NDArray[np.intp], seed: int) -> Trees:
-    import lightgbm
-
     leaf = max(5, round(MIN_LEAF_SHARE * len(rows)), min(20, len(rows) // 20))
-    data = lightgbm.Dataset(_rows(said, record, rows), label=said.reward[rows], weight=said.weight[rows], free_raw_data=True)
-    booster = lightgbm.train(_SETTINGS | {"seed": seed, "min_data_in_leaf": leaf}, data, num_boost_round=ROUNDS)
+    settings = _SETTINGS | {"min_data_in_leaf": leaf}
+    table, reward, weight = _rows(said, record, rows), said.reward[rows], said.weight[rows]
+    booster = fit_booster(table, reward, weight, settings=settings, rounds=ROUNDS, seed=seed)
     return parse_booster(booster.model_to_string()).trees

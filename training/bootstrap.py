@@ -17,6 +17,10 @@ class Interval(msgspec.Struct, frozen=True):
     low: float
     high: float
 
+    def __format__(self, form: str) -> str:
+        """Like `+0.050 (+0.010 to +0.090)`, every number in the form of a float, such as `+.3f`."""
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})" if form else str(self)
+
 
 class Bootstrap:
     """Resamples of n queries, drawn once, so that differences are paired."""

@@ -22,7 +22,7 @@ from rheostat.training.learned_actions import PUBLISHED_LEAD
 from rheostat.training.outcomes import Rows
 from rheostat.training.replay import VOTES, is_learned, schedule_of
 from rheostat.training.sample_log import Sampled, SampleLog, needed
-from rheostat.training.sampled_items import relabelled
+from rheostat.training.sampled_items import by_sample, relabelled
 from rheostat.training.stopping import lead_stops, learned_stops
 from rheostat.training.trajectories import Trajectories, random_orders, trajectories
 from rheostat.training.votes import Schedule
@@ -119,7 +119,7 @@ class _Hand:
             np.take_along_axis(values[self._rows], at, axis=1)
             for values in (sampled.correct, sampled.tokens, sampled.scores, sampled.logprobs)
         )
-        said = None if scores is None else np.take_along_axis(scores, np.maximum(codes, 0).astype(np.intp), axis=1)
+        said = None if scores is None else by_sample(codes, scores)
         return _Samples(codes, shared, correct, tokens, ranks, likely, said)
 
 

@@ -8,26 +8,25 @@ known of it, as learned from other questions' answers; its own reward adds littl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from rheostat.training.boosting import fit_booster
 from rheostat.training.outcomes import Array
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 OWN = 0.1  # weight of an answer's own reward
 FOLDS = 5
 ROUNDS = 100
 MIN_LEAF_SHARE = 0.005
 _SETTINGS = {
-    "objective": "cross_entropy",
     "learning_rate": 0.08,
     "num_leaves": 8,
     "lambda_l2": 5.0,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
 }
 
 
@@ -59,6 +58,10 @@ class Answered:
         np.add.at(votes, (item, self.codes[item, column]), 1.0)
         return np.asarray(votes / np.maximum(self.count, 1)[:, None])
 
+    def folds(self, n_folds: int, seed: int) -> npt.NDArray[np.intp]:
+        """(n,) fold of each item, all items of a query being in the same."""
+        return np.random.default_rng(seed).integers(0, n_folds, int(self.query.max()) + 1)[self.query]
+
 
 def expected_rewards(answered: Answered, seen: npt.NDArray[np.bool_], *, seed: int) -> Array:
     """(n, A) expected rewards of the answers.
@@ -71,13 +74,13 @@ def expected_rewards(answered: Answered, seen: npt.NDArray[np.bool_], *, seed: i
     shares = answered.shares
     item, code = np.nonzero(shares)
     rows, weight, reward = _rows(answered, shares, item, code), shares[item, code], answered.rewards[item, code]
-    fold = np.random.default_rng(seed).integers(0, FOLDS, int(answered.query.max()) + 1)[answered.query[item]]
+    fold = answered.folds(FOLDS, seed)[item]
     expected = answered.rewards.copy()
     for number in range(FOLDS):
         fitting, held = (np.flatnonzero(seen[item] & side) for side in (fold != number, fold == number))
         if len(fitting) and len(held):
             learned = _learner(rows[fitting], reward[fitting], weight[fitting], seed).predict(rows[held], num_threads=1)
-            expected[item[held], code[held]] = OWN * reward[held] + (1 - OWN) * learned
+            expected[item[held], code[held]] = OWN * reward[held] + (1 - OWN) * np.asarray(learned)
     return expected
 
 
@@ -96,9 +99,6 @@ def _entropy(shares: Array) -> Array:
     return np.asarray(-(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1))
 
 
-def _learner(rows: Array, reward: Array, weight: Array, seed: int) -> Any:
-    import lightgbm
-
+def _learner(rows: Array, reward: Array, weight: Array, seed: int) -> Booster:
     leaf = max(1, round(MIN_LEAF_SHARE * len(rows)), min(20, len(rows) // 10))
-    data = lightgbm.Dataset(rows, label=reward, weight=weight, free_raw_data=True)
-    return lightgbm.train(_SETTINGS | {"seed": seed, "min_data_in_leaf": leaf}, data, num_boost_round=ROUNDS)
+    return fit_booster(rows, reward, weight, settings=_SETTINGS | {"min_data_in_leaf": leaf}, rounds=ROUNDS, seed=seed)

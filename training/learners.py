@@ -16,6 +16,7 @@ from rheostat.router.base import Array, FeatureRow
 from rheostat.router.calibration import logit
 from rheostat.router.lookup import Clusters, Segments
 from rheostat.router.predictor import LOGIT_LIMIT, Boosted, CostHead, Linear
+from rheostat.training.boosting import fit_booster
 from rheostat.training.outcomes import OutcomeTable
 
 PROJECTED = 24
@@ -80,8 +81,6 @@ def fit_boosted(data: TrainingSet, seed: int = 0) -> Boosted:
 
     A higher cap never makes the same strategy worse in expectation; more votes may, so k carries no constraint.
     """
-    import lightgbm
-
     actions = [Action.parse(spelling) for spelling in data.table.actions]
     features, monotone = action_features(actions)
     projection = principal_directions(data.features[:, : data.dimension])
@@ -89,24 +88,18 @@ def fit_boosted(data: TrainingSet, seed: int = 0) -> Boosted:
     rows = shell.rows(data.features)
     weight = _normalised(data.table.weight).ravel()
     seen = weight > 0
-    dataset = lightgbm.Dataset(rows[seen], label=data.table.reward.ravel()[seen], weight=weight[seen], free_raw_data=True)
-    settings = _SETTINGS | {"seed": seed, "monotone_constraints": [0] * (rows.shape[1] - len(monotone)) + monotone}
-    booster = lightgbm.train(settings, dataset, num_boost_round=ROUNDS)
+    settings = _SETTINGS | {"monotone_constraints": [0] * (rows.shape[1] - len(monotone)) + monotone}
+    booster = fit_booster(rows[seen], data.table.reward.ravel()[seen], weight[seen], settings=settings, rounds=ROUNDS, seed=seed)
     return Boosted(booster.model_to_string(), projection, features)
 
 
 _SETTINGS = {
-    "objective": "cross_entropy",
     "learning_rate": 0.1,
     "num_leaves": 15,
     "min_data_in_leaf": 40,
     "feature_fraction": 0.6,
     "lambda_l2": 5.0,
     "max_bin": 63,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
 }
 
 

@@ -18,6 +18,7 @@ from rheostat.policies.scorers.learned import RewardModel
 from rheostat.router.base import Encoder
 from rheostat.router.calibration import fit_platt
 from rheostat.training.answer_groups import Groups, embedded, read_groups
+from rheostat.training.boosting import fit_booster
 from rheostat.training.fit import Progress, quiet
 from rheostat.training.learners import principal_directions
 from rheostat.training.orm_report import RewardReport, report
@@ -122,26 +123,18 @@ def _linear(columns: Columns, groups: Groups, split: Split, directions: dict[str
 
 def _boosted(columns: Columns, groups: Groups, split: Split, directions: dict[str, Array], encoder_id: str, seed: int) -> RewardModel:
     """LightGBM on cross-entropy, since a grade may be a fraction."""
-    import lightgbm
-
     rows = _labelled(groups, split.train)
-    settings = _SETTINGS | {"seed": seed}
-    booster = lightgbm.train(settings, lightgbm.Dataset(columns[rows], label=groups.correct[rows]), num_boost_round=ROUNDS)
+    booster = fit_booster(columns[rows], groups.correct[rows], settings=_SETTINGS, rounds=ROUNDS, seed=seed)
     model = RewardModel(directions, trees=booster.model_to_string(), slope=1.0, intercept=0.0, encoder_id=encoder_id)
     return _calibrated(model, columns, groups, split)
 
 
 _SETTINGS = {
-    "objective": "cross_entropy",
     "learning_rate": 0.05,
     "num_leaves": 15,
     "min_data_in_leaf": 100,
     "feature_fraction": 0.6,
     "lambda_l2": 10.0,
-    "num_threads": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
 }
 
 

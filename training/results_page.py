@@ -107,12 +107,11 @@ def _lead(result: TableResult) -> str:
     first = result.backtests[0]
     seeds = ", ".join(str(report.split.seed) for report in result.backtests)
     verdicts = [report.verdict for report in result.backtests]
-    gain = first.utility_gain
     lines = [
         f"{first.split.n_train:,} queries to fit on, {first.split.n_test:,} to judge on, {len(first.actions)} actions, {result.encoder} "
         f"embeddings, splits {seeds}. Best fixed action: `{first.best_fixed.action}`, right {_digits(first.best_fixed.accuracy)} of the "
         f"time at {first.best_fixed.cost:.4g} {first.unit}{_prices(first)}.",
-        f"Verdict: {_counted(verdicts)}; utility over the best fixed action {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})."
+        f"Verdict: {_counted(verdicts)}; utility over the best fixed action {first.utility_gain:+.4f}."
         + (f" With shuffled rewards: {result.on_shuffled}." if result.on_shuffled else "")
         + (f" {np.median(result.cpu_s):.0f} CPU seconds a split." if result.cpu_s else ""),
     ]

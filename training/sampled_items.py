@@ -181,17 +181,17 @@ def drawn_runs(codes: Codes, logprobs: Array, rewards: Array, scores: Array | No
         expected: (r, A) what they are expected to be worth; their rewards when None.
     """
     again, worth = relabelled(codes, rewards)
-    scores, expected = (None if each is None else _by_sample(codes, each) for each in (scores, expected))
+    scores, expected = (None if each is None else by_sample(codes, each) for each in (scores, expected))
     return trajectories(again, worth, logprobs, scores=scores, expected=expected)
 
 
 def relabelled(codes: Codes, rewards: Array) -> tuple[Codes, Array]:
     """Answers numbered by where they first appear in the run, so that no run has more than K, with their rewards."""
     first = (codes[:, :, None] == codes[:, None, :]).argmax(axis=2).astype(np.int16)
-    return np.where(codes >= 0, first, np.int16(-1)), _by_sample(codes, rewards)
+    return np.where(codes >= 0, first, np.int16(-1)), by_sample(codes, rewards)
 
 
-def _by_sample(codes: Codes, values: Array) -> Array:
+def by_sample(codes: Codes, values: Array) -> Array:
     """(r, K) values of the samples' answers, for (r, A) values of answers."""
     return np.take_along_axis(values, np.maximum(codes, 0).astype(np.intp), axis=1)
 

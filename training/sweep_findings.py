@@ -12,7 +12,7 @@ import numpy as np
 from rheostat.router.base import Array
 from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.results_page import markdown
-from rheostat.training.sweep_grid import ONE_CHAIN, Grid, bare, chosen_within
+from rheostat.training.sweep_grid import ONE_CHAIN, Grid, bare, best_of, chosen_within
 
 ALL = "all of them"
 PERFECT = "by=verifier"
@@ -81,7 +81,7 @@ def _finding(name: str, held: Grid, seed: int) -> Finding | None:
         return None
     folds, boot = np.arange(len(chain)) % 2, Bootstrap(len(chain), seed=seed)
     got = chosen_within(held, held.fair & dearer, np.inf, folds)
-    columns = [_best(held.reward[folds == fold], held.fair & dearer) for fold in (0, 1)]
+    columns = [best_of(held.reward[folds == fold], held.fair & dearer) for fold in (0, 1)]
     return Finding(
         family=name,
         chain=float(chain.mean()),
@@ -89,10 +89,6 @@ def _finding(name: str, held: Grid, seed: int) -> Finding | None:
         gain=boot.interval(got - chain),
         perfect=_perfect(held, chain, boot),
     )
-
-
-def _best(reward: Array, usable: Array) -> int:
-    return int(np.where(usable, reward.mean(axis=0), -1.0).argmax())
 
 
 def _perfect(held: Grid, chain: Array, boot: Bootstrap) -> Interval | None:
@@ -107,8 +103,5 @@ def _perfect(held: Grid, chain: Array, boot: Bootstrap) -> Interval | None:
 def _line(found: Finding) -> list[str]:
     chosen = ", ".join(f"`{name}`" for name in found.chosen)
     verdict = "pays" if found.pays else "nothing pays"
-    return [found.family, f"{found.chain:.3f}", chosen, _gain(found.gain), verdict, "-" if found.perfect is None else _gain(found.perfect)]
-
-
-def _gain(gain: Interval) -> str:
-    return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    perfect = "-" if found.perfect is None else f"{found.perfect:+.3f}"
+    return [found.family, f"{found.chain:.3f}", chosen, f"{found.gain:+.3f}", verdict, perfect]

@@ -74,9 +74,13 @@ def chosen_within(held: Grid, usable: npt.NDArray[np.bool_], budget: float, fold
         elsewhere = folds != fold
         affordable = usable & (held.cost[elsewhere].mean(axis=0) <= budget)
         if affordable.any():
-            value = np.where(affordable, held.reward[elsewhere].mean(axis=0), -1.0)
-            got[~elsewhere] = held.reward[~elsewhere, int(value.argmax())]
+            got[~elsewhere] = held.reward[~elsewhere, best_of(held.reward[elsewhere], affordable)]
     return got
+
+
+def best_of(reward: Array, usable: npt.NDArray[np.bool_]) -> int:
+    """The usable action, some of which there are, with the highest mean of (n, L) rewards."""
+    return int(np.where(usable, reward.mean(axis=0), -1.0).argmax())
 
 
 def by_action(rows: Sequence[Row]) -> dict[str, dict[Key, Row]]:

@@ -103,7 +103,8 @@ def _gain(mine: Mapping[Key, Row], other: Mapping[Key, Row], seed: int) -> str:
     keys = sorted(set(mine) & set(other))
     if not keys or mine is other:
         return "-"
-    return _signed(Bootstrap(len(keys), seed=seed).interval(np.array([mine[key].correct - other[key].correct for key in keys])))
+    gain = Bootstrap(len(keys), seed=seed).interval(np.array([mine[key].correct - other[key].correct for key in keys]))
+    return f"{gain:+.3f}"
 
 
 def _axes(axes: Sequence[AxisReport]) -> str:
@@ -111,7 +112,7 @@ def _axes(axes: Sequence[AxisReport]) -> str:
     for each in axes:
         sizes = ", ".join(f"{point.size}: {point.accuracy.value:.3f}" for point in each.points)
         tokens = f"{each.points[0].tokens:.0f} to {each.points[-1].tokens:.0f}"
-        lines.append([_axis_name(each), str(each.n), sizes, tokens, _signed(each.growth.gain), each.growth.verdict, _knee(each)])
+        lines.append([_axis_name(each), str(each.n), sizes, tokens, f"{each.growth.gain:+.3f}", each.growth.verdict, _knee(each)])
     return markdown(["axis", "queries", "right at each size", "tokens", "largest over smallest", "verdict", "knee"], lines)
 
 
@@ -160,7 +161,7 @@ def _match(small: Grid, large: Grid, seed: int) -> list[str]:
     for budget in _budgets(large, usable[1]):
         got = [chosen_within(held, mine, budget, folds) for held, mine in zip((small, large), usable, strict=True)]
         means = [f"{each.mean():.3f}" for each in got]
-        lines.append([f"{budget:.0f}", *means, _signed(boot.interval(got[0] - got[1]))])
+        lines.append([f"{budget:.0f}", *means, f"{boot.interval(got[0] - got[1]):+.3f}"])
     lead = (
         f"What is right when at most so much may be spent on a query, with the best action of {small.model} and with the best of "
         f"{large.model} for that money, each chosen on one half of the queries and judged on the other. Actions that ask the other "
@@ -193,7 +194,3 @@ def _axis_name(axis: AxisReport) -> str:
 
 def _share(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -212,7 +212,7 @@ def _cells(row: Row, first: Row, seed: int) -> list[str]:
     boot = Bootstrap(len(row.right), seed=seed)
     share, over = boot.interval(np.array(row.right)), boot.interval(np.array(row.right) - np.array(first.right))
     right = f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"
-    gain = "-" if row is first else f"{over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f})"
+    gain = "-" if row is first else f"{over:+.3f}"
     return [row.name, right, gain, f"{row.generated:,}", f"{row.reported:,}", f"{row.reported / row.generated:.3f}", f"{row.seconds:.0f}"]
 
 

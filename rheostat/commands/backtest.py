@@ -61,9 +61,8 @@ def _show(report: BacktestReport, json: Path | None) -> None:
         rows.append(
             [name, "-" if cost is None else f"{cost:.4g}", ratio, f"{top:.4f}", f"{policy.aiq:.4f}", f"{policy.oracle_gap_closed:.1%}"]
         )
-    gain = report.utility_gain
     title = (
-        f"{report.verdict}: utility over the best fixed action {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), "
+        f"{report.verdict}: utility over the best fixed action {report.utility_gain:+.4f}, "
         f"{report.split.n_test} test queries; cost in {report.unit}"
     )
     if report.prices:

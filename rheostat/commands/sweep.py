@@ -191,9 +191,7 @@ def _show(found: SweepReport, swept: Swept, json: Path | None) -> None:
 
 def _axis_row(each: AxisReport) -> list[object]:
     sizes = "  ".join(f"{point.size}: {point.accuracy.value:.3f}" for point in each.points)
-    gain = each.growth.gain
-    told = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-    return [f"{each.axis} ({each.unit})", each.model, each.n, sizes, told, each.growth.verdict, _knee(each)]
+    return [f"{each.axis} ({each.unit})", each.model, each.n, sizes, f"{each.growth.gain:+.3f}", each.growth.verdict, _knee(each)]
 
 
 def _knee(each: AxisReport) -> str:

@@ -16,3 +16,9 @@ def test_the_last_ones_are_kept_each_until_it_is_taken(keys, size):
     kept = keys[-size:]
     assert [recent.take(key) for key in keys] == [key * 2 if key in kept else None for key in keys]
     assert [recent.take(key) for key in keys] == [None] * len(keys)
+
+
+def test_what_is_found_is_still_there():
+    recent = Recent(2)
+    recent.keep("a", 1)
+    assert (recent.find("a"), recent.find("a"), recent.take("a"), recent.find("a")) == (1, 1, 1, None)

@@ -242,5 +242,6 @@ async def test_a_connection_that_is_gone_leaves_nothing_to_the_garbage_collector
             async with connected(port) as (reader, writer):
                 await ask(reader, writer)
             await asyncio.to_thread(wait_until, lambda: seen[0]() is None)
+            assert len(seen) == 1
     finally:
         gc.enable()
