@@ -21,7 +21,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.train_speed import simulated
+from benchmarks.simulated import routers
 
 if TYPE_CHECKING:
     from rheostat.router.bundle import Bundle
@@ -50,27 +50,15 @@ def main(
     docs: Annotated[Path | None, typer.Option(help="Page whose section is written.")] = None,
 ) -> None:
     """Fit, ask, and print a table."""
+    from rheostat.router.encoder import load_encoder
     from rheostat.training.results_page import write_section
 
-    rows = [row for bundle, learner in routers(queries, cache) for row in decided(bundle, learner, times)]
+    made = routers(load_encoder("static", cache_folder=cache), "static", LEARNERS, queries=queries, actions=ACTIONS)
+    rows = [row for bundle, learner in zip(made, LEARNERS, strict=True) for row in decided(bundle, learner, times)]
     page = section([*rows, stepped(times)], times)
     typer.echo(page)
     if docs is not None:
         write_section(docs, page)
-
-
-def routers(queries: int, cache: Path) -> list[tuple[Bundle, str]]:
-    """A router for each learner, which apart from that are the same."""
-    from dataclasses import replace
-
-    from rheostat.router.encoder import load_encoder
-    from rheostat.training.fit import fit, fit_predictor, training_set
-    from rheostat.training.split import split_rows
-
-    encoder, table = load_encoder("static", cache_folder=cache), simulated(queries, ACTIONS, seed=0)
-    fitted = fit(table, encoder=encoder, encoder_name="static", prices={}).bundle
-    data, split = training_set(table, fitted.encoder), split_rows(table.texts, seed=0)
-    return [(replace(fitted, predictor=fit_predictor(data, split, {name: 1.0}, 0)), name) for name in LEARNERS]
 
 
 def decided(bundle: Bundle, learner: str, times: int) -> list[Row]:

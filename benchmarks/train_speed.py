@@ -1,7 +1,6 @@
 """How long training takes, and how much memory, on many simulated outcomes.
 
-Questions are drawn from templates, every action's chance of being right depends on the template, the numbers in it and
-the action, and every outcome is known. What is measured is `fit`: features, learners, choice, calibration, evaluation.
+What is measured is `fit`: features, learners, choice, calibration, evaluation.
 
     python benchmarks/train_speed.py --queries 100000 --actions 10 --json train_speed.json
 """
@@ -15,20 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import numpy as np
 import typer
 
-TEMPLATES = (
-    "What is {a} + {b}?",
-    "A box holds {a} red and {b} blue balls. What is the chance that a ball is red?",
-    "List the first {a} primes after {b}.",
-    "Is {a} larger than {b}? Answer yes or no.",
-    "Ann walks {a} km a day for {b} days. How far does she walk?",
-    "Sort these numbers: {a}, {b}, 17, 4.",
-    "Find x with {a} x + {b} = 0.",
-    "Which city is the capital of region {a} in atlas {b}?",
-)
-STRATEGIES = (("direct", 64, ""), ("cot", 256, ""), ("self_consistency", 768, "(k=4)"), ("self_consistency", 1536, "(k=8)"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.simulated import simulated
+
 KILO = 1024
 
 
@@ -83,36 +74,6 @@ def main(
     if json is not None:
         json.write_bytes(text)
     typer.echo(text.decode())
-
-
-def simulated(n: int, n_actions: int, seed: int):  # type: ignore[no-untyped-def]
-    """An outcome table of `n` queries whose rewards are all known."""
-    from rheostat.training.outcomes import OutcomeTable
-
-    rng = np.random.default_rng(seed)
-    template, a, b = rng.integers(0, len(TEMPLATES), n), rng.integers(2, 10_000, n), rng.integers(2, 10_000, n)
-    texts = tuple(TEMPLATES[t].format(a=x, b=y) for t, x, y in zip(template, a, b, strict=True))
-    spellings = tuple(_spelling(number) for number in range(n_actions))
-    easy = rng.normal(0, 1, len(TEMPLATES))[template] - 0.3 * np.log(a)[:, None].ravel() / 4
-    strength = np.linspace(-1.0, 1.5, n_actions) + 0.4 * rng.normal(size=(len(TEMPLATES), n_actions))[template]
-    cells = np.ones((n, n_actions))
-    return OutcomeTable(
-        query_ids=tuple(map(str, range(n))),
-        texts=texts,
-        datasets=tuple(f"template-{t}" for t in template),
-        levels=(0,) * n,
-        actions=spellings,
-        reward=(rng.random((n, n_actions)) < 1 / (1 + np.exp(-(easy[:, None] + strength)))).astype(np.float64),
-        tokens=cells * np.geomspace(5, 800, n_actions) * rng.uniform(0.7, 1.3, (n, n_actions)),
-        prompt_tokens=cells * 20.0,
-        latency_s=cells * np.geomspace(0.1, 8, n_actions),
-        weight=cells,
-    )
-
-
-def _spelling(number: int) -> str:
-    strategy, cap, shape = STRATEGIES[number % len(STRATEGIES)]
-    return f"model-{number // len(STRATEGIES)}/{strategy}{shape}@{cap}"
 
 
 def _unit() -> int:

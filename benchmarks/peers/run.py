@@ -13,8 +13,8 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
-import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,9 @@ import msgspec
 import numpy as np
 import typer
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.environments import installed
 from rheostat.data.answers import extract, same
 from rheostat.data.errors import DatasetError
 from rheostat.data.samples import read_samples
@@ -149,14 +152,6 @@ class Bench:
         return int(found["generation_tokens_total"])
 
 
-def installed(package: str, folder: Path) -> None:
-    """An environment of its own for a peer, made the first time; where pip fails the peer is left out."""
-    if not (folder / package / "bin" / "python").exists():
-        venv.create(folder / package, with_pip=True)
-        for wanted in PACKAGES[package]:
-            subprocess.run([folder / package / "bin" / "pip", "install", "--quiet", *wanted], check=False)
-
-
 def engine_for_all(engines: Engines, model: str) -> EngineState:
     """The model on an engine that leaves empty messages out of the prompt."""
     weights = resolve_weights(model)
@@ -228,8 +223,8 @@ def main(
     seed: int = 0,
 ) -> None:
     """Install, ask everybody, write the section."""
-    for package in PACKAGES:
-        installed(package, install)
+    for package, wanted in PACKAGES.items():
+        installed(install / package, "python", wanted)
     samples, load = SampleLog.of(read_samples(log)), os.getloadavg()[0]
     bench = Bench(engine_for_all(Engines(state / "engines"), model), unseen(tasks, samples, questions, seed), k=k, seed=seed)
     learned = f"self_consistency(k={k},stop=learned)"

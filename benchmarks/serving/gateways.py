@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +175,12 @@ def bundle(encoder: str, cache: Path) -> Path:
 
     Not the learner that fits them best, which a simulation has decided: the one that takes longest to ask.
     """
-    from benchmarks.train_speed import simulated
+    from benchmarks.simulated import routers
     from rheostat.router.encoder import load_encoder
-    from rheostat.training.fit import fit, fit_predictor, training_set
-    from rheostat.training.split import split_rows
 
     folder = cache / f"bundle-{encoder}"
     if not folder.exists():
         loaded = load_encoder(encoder, cache_folder=cache / "encoders")
-        table = simulated(TRAINED_ON, ACTIONS, seed=0)
-        fitted = fit(table, encoder=loaded, encoder_name=encoder, prices={}, version=f"simulated-{encoder}").bundle
-        predictor = fit_predictor(training_set(table, fitted.encoder), split_rows(table.texts, seed=0), {"lightgbm": 1.0}, 0)
-        replace(fitted, predictor=predictor, canary_p=predictor.p_correct(fitted.canary)).save(folder)
+        (router,) = routers(loaded, encoder, ["lightgbm"], queries=TRAINED_ON, actions=ACTIONS)
+        router.save(folder)
     return folder

@@ -9,10 +9,8 @@ of its own there, which takes minutes the first time. What is not found is left 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +25,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.environments import installed
 from benchmarks.serving import gateways, page
 from benchmarks.serving.gateways import ACTIONS, DIRECT, PASS_THROUGH, RIVALS, Gateway, Place, routed
 from benchmarks.serving.measure import Bench, Row
@@ -50,7 +49,9 @@ def main(
 ) -> None:
     """Measure every gateway and print a table."""
     encoders = encoder or ["static"]
-    programs = {"nginx": nginx} | ({} if install is None else {name: installed(name, install) for name in PACKAGES})
+    programs = {"nginx": nginx} | (
+        {} if install is None else {name: installed(install / name, name, [[package]]) for name, package in PACKAGES.items()}
+    )
     bundles = {name: gateways.bundle(name, cache) for name in encoders}
     chosen = [*(RIVALS if rivals else ()), PASS_THROUGH, *map(routed, encoders)]
     cores = pinned()
@@ -120,15 +121,6 @@ def _started(gateway: Gateway, place: Place, running: ExitStack) -> Bench:
     running.callback(process.end)
     process.wait(gateway.health)
     return Bench(gateway, process)
-
-
-def installed(name: str, folder: Path) -> Path:
-    """The program of a rival in an environment of its own, made the first time; a path to nothing where pip failed."""
-    program = folder.absolute() / name / "bin" / name
-    if not program.exists():
-        venv.create(folder / name, with_pip=True)
-        subprocess.run([folder / name / "bin" / "pip", "install", "--quiet", PACKAGES[name]], check=False)
-    return program
 
 
 def pinned() -> tuple[int, int] | None:

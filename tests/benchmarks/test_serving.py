@@ -14,7 +14,7 @@ from benchmarks.serving import page
 from benchmarks.serving.gateways import DIRECT, PASS_THROUGH, Gateway, Place, bodies, slow_stream
 from benchmarks.serving.load import closed_loop, open_loop, request, streams
 from benchmarks.serving.measure import CLIENTS, STREAMS, Row
-from benchmarks.serving.run import installed, measure
+from benchmarks.serving.run import measure
 from benchmarks.serving.upstream import ANSWER, CHUNKS, Upstream, whole
 from rheostat.training.results_page import replaced
 
@@ -147,13 +147,6 @@ def test_writing_the_section_again_changes_nothing_and_leaves_the_neighbours():
     assert once.startswith("# Results\n\n## Logged tables\n\nold\n\n")
     assert once.endswith("## Last\n\nend\n")
     assert replaced("# Results\n", new) == f"# Results\n\n{new}"
-
-
-def test_what_is_installed_is_not_installed_again(tmp_path):
-    program = tmp_path / "litellm" / "bin" / "litellm"
-    program.parent.mkdir(parents=True)
-    program.touch()
-    assert installed("litellm", tmp_path) == program
 
 
 def test_a_program_given_by_path_is_taken(tmp_path):

@@ -1,10 +1,10 @@
-"""The outcomes that training speed is measured on."""
+"""Simulated outcomes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.train_speed import TEMPLATES, simulated
+from benchmarks.simulated import TEMPLATES, simulated
 
 
 def test_every_outcome_is_known_and_actions_differ():
