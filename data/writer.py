@@ -89,7 +89,7 @@ class GroupWriter(Generic[T]):
             self._queue.append(record)
         if not self._some.is_set():
             self._some.set()
-        if self._waiting >= GROUP_RECORDS and not self._hurry.is_set():
+        if len(self._queue) >= GROUP_RECORDS and not self._hurry.is_set():
             self._hurry.set()
         return True
 
@@ -138,26 +138,26 @@ class GroupWriter(Generic[T]):
             self._hurry.wait(GROUP_S)
             self._some.clear()
             self._hurry.clear()
-            if not self._drain():
+            # One group a round: the few records that came during a commit wait for others, or every one has a commit.
+            if not self._write_group():
                 return
-        self._drain()
+            if self._queue:
+                self._some.set()
+        while self._queue and self._write_group():
+            pass
 
-    def _drain(self) -> bool:
-        """Write until the queue is empty; False when closing and out of time."""
-        while group := self._take():
-            records = [item for item in group if not isinstance(item, _Flush)]
-            if records and not self._persist(records):
-                return False
-            with self._gate:
-                self._waiting -= len(records)
-            for item in group:
-                if isinstance(item, _Flush):
-                    item.done.set()
+    def _write_group(self) -> bool:
+        """Write what is queued, as far as it goes into one group; False when closing and out of time."""
+        group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP_RECORDS))]
+        records = [item for item in group if not isinstance(item, _Flush)]
+        if records and not self._persist(records):
+            return False
+        with self._gate:
+            self._waiting -= len(records)
+        for item in group:
+            if isinstance(item, _Flush):
+                item.done.set()
         return True
-
-    def _take(self) -> list[T | _Flush]:
-        """The next group; records put by other threads meanwhile wait for the one after."""
-        return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP_RECORDS))]
 
     def _persist(self, records: list[T]) -> bool:
         """Write one group, however often it takes; False when closing and out of time."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat.data.errors import StoreError
-from rheostat.data.writer import GroupWriter
+from rheostat.data.writer import GROUP_S, GroupWriter
 
 
 class Sink:
@@ -143,3 +144,15 @@ def test_records_are_written_in_few_groups() -> None:
         writer.put(i)
     writer.close(5)
     assert len(sink.groups) <= 20_000 // 32
+
+
+def test_what_comes_during_a_commit_waits_for_a_group_of_its_own() -> None:
+    sink = Sink()
+    writer = GroupWriter(lambda records: time.sleep(0.005) or sink.write(records))
+    began = time.monotonic()
+    for i in range(100):
+        writer.put(i)
+        time.sleep(0.001)
+    writer.close(5)
+    assert sink.kept == list(range(100))
+    assert len(sink.groups) <= (time.monotonic() - began) / GROUP_S + 2
