@@ -19,8 +19,11 @@ import numpy.typing as npt
 
 from rheostat.data.errors import ConfigError
 from rheostat.router.base import Encoder
+from rheostat.router.bert import BertEncoder
+from rheostat.router.bert_graph import layout
 from rheostat.router.mean_direction import mean_direction
 from rheostat.router.plain_words import PlainWords
+from rheostat.router.readable import MAX_CHARACTERS, readable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 Vectors = npt.NDArray[np.float32]
 
-MAX_CHARACTERS = 8_000
 STATIC_DIMENSION = 128
 STATIC_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 SIF = 1e-4
@@ -47,7 +49,7 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
         ConfigError: the weights are not on this machine.
     """
     if name == "minilm":
-        return SentenceEncoder(minilm_folder(), name="minilm")
+        return _sentences(minilm_folder(), name)
     if name == "static":
         if cache_folder is None:
             raise ConfigError("the static encoder needs a cache folder to be distilled into: pass cache_folder")
@@ -55,7 +57,14 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
     folder = Path(name)
     if not folder.is_dir():
         raise ConfigError(f"{name!r} is no encoder: write static, minilm, or a folder with weights (nothing is downloaded)")
-    return StaticEncoder(folder) if is_static(folder) else SentenceEncoder(folder, name=folder.name)
+    return StaticEncoder(folder) if is_static(folder) else _sentences(folder, folder.name)
+
+
+def _sentences(folder: Path, name: str) -> Encoder:
+    """A sentence-transformers folder, by ONNX Runtime where its architecture is a known one."""
+    encoder_id = f"{name}:{_hash_files(folder, ('config.json', 'model.safetensors', 'tokenizer.json'))}"
+    its = layout(folder)
+    return SentenceEncoder(folder, encoder_id=encoder_id) if its is None else BertEncoder(folder, its, encoder_id=encoder_id)
 
 
 def minilm_folder() -> Path:
@@ -115,27 +124,27 @@ class StaticEncoder:
 
     def _tokens(self, text: str) -> list[int]:
         plain = None if self._plain is None else self._plain.tokens(text)
-        return self._tokenizer.encode(_readable(text), add_special_tokens=False).ids if plain is None else plain
+        return self._tokenizer.encode(readable(text), add_special_tokens=False).ids if plain is None else plain
 
 
 class SentenceEncoder:
-    """A sentence-transformers model from a folder, on the CPU."""
+    """A sentence-transformers model of any architecture from a folder, on the CPU."""
 
-    def __init__(self, folder: Path, *, name: str) -> None:
+    def __init__(self, folder: Path, *, encoder_id: str) -> None:
+        self.encoder_id = encoder_id
         self._model = _load_sentence_transformer(folder)
         self.dimension = len(self._model.encode([""], show_progress_bar=False)[0])
-        self.encoder_id = f"{name}:{_hash_files(folder, ('config.json', 'model.safetensors', 'tokenizer.json'))}"
 
     def encode(self, texts: list[str]) -> Vectors:
         """(n, dimension) rows of norm one."""
-        readable = [_readable(text) for text in texts]
-        vectors = self._model.encode(readable, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+        read = [readable(text) for text in texts]
+        vectors = self._model.encode(read, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(vectors, dtype=np.float32).reshape(len(texts), self.dimension)
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """Token numbers of each text, also of the part beyond what the model reads."""
-        readable = [_readable(text) for text in texts]
-        return self._model.tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        read = [readable(text) for text in texts]
+        return self._model.tokenizer(read, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
     def read(self, texts: list[str]) -> tuple[Vectors, list[list[int]]]:
         """Vectors and tokens; the tokens are nothing next to the model."""
@@ -221,11 +230,6 @@ def _load_sentence_transformer(folder: Path) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-
-
-def _readable(text: str) -> str:
-    """The part an encoder reads: cut, and with lone surrogates replaced, which tokenizers refuse."""
-    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def _hash_files(folder: Path, names: tuple[str, ...]) -> str:

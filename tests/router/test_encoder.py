@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +119,16 @@ def test_minilm_places_like_with_like():
     assert encoder.encoder_id.startswith("minilm:")
 
 
-def test_any_sentence_transformers_folder_is_loaded_by_its_path():
-    encoder = load_encoder(str(minilm_folder()))
+def test_a_sentence_transformers_folder_of_any_architecture_is_loaded_by_its_path(tmp_path):
+    folder = Path(shutil.copytree(minilm_folder(), tmp_path / "largest"))
+    (folder / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 384, "pooling_mode_max_tokens": true}')
+    encoder = load_encoder(str(folder))
     assert isinstance(encoder, SentenceEncoder)
+    assert encoder.encoder_id.startswith("largest:")
     assert encoder.encode([]).shape == (0, encoder.dimension)
+    vectors, tokens = encoder.read(["What is 3 + 4?", "\ud800" * 9_000])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert tokens[0] == load_encoder("minilm").tokens(["What is 3 + 4?"])[0]
 
 
 def test_token_vectors_come_from_the_model_in_batches():
