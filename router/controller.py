@@ -78,8 +78,16 @@ class Controller:
         self._decided_on: Recent[Seen] = Recent(_MAX_DECIDED)
         self._allowed = lru_cache(_MAX_SETS)(self._allowed_of)
 
-    def decide(self, ask: Ask) -> Decision:
+    def read(self, texts: list[str]) -> list[Seen]:
+        """What the bundle makes of texts; together they take a fraction of the time."""
+        return self._read(texts, self._encoder.encode(texts))
+
+    def decide(self, ask: Ask, seen: Seen | None = None) -> Decision:
         """Pick an action for a request.
+
+        Args:
+            ask: the request.
+            seen: what `read` gave for its text, where that was asked before.
 
         Returns:
             A complete decision; `feasible` is false where it is only the best attainable.
@@ -87,14 +95,14 @@ class Controller:
         Raises:
             InfeasibleError: none of the bundle's models is up, or the request is strict and cannot be met.
         """
-        return self._decided(ask, self._look(ask), self._choose)
+        return self._decided(ask, self._look(ask, seen), self._choose)
 
     def decide_unread(self, ask: Ask) -> Decision:
         """`decide` where the text's embedding is not there in time: by the text's own statistics and a typical meaning.
 
         The meaning is that of the training query that is nearest to all others, and the decision is one action.
         """
-        return self._decided(ask, self._look(ask, self._see(ask.query.text, embedding=self._typical)), self._single.rule)
+        return self._decided(ask, self._look(ask, self._read([ask.query.text], self._typical)[0]), self._single.rule)
 
     def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
         """What the bundle knows beyond the decision itself, for carrying it out; None where that is nothing.
@@ -108,7 +116,7 @@ class Controller:
         """
         if decision.bundle != self.bundle.version or decision.embedding is None or not self._is_guided(decision):
             return None
-        seen = self._decided_on.take(decision.decision_id) or self._see_again(ask.query.text, decision.embedding)
+        seen = self._decided_on.take(decision.decision_id) or self._read_again(ask.query.text, decision.embedding)
         several = self._several if decision.rule == SEQUENTIAL else None
         course = None if several is None else several.course(self._look(ask, seen))
         return Guidance(self.bundle.actions, seen.prediction.p_correct, self.bundle.stops, course, ask.query.text)
@@ -162,19 +170,19 @@ class Controller:
         """Whether more is known than the decision itself says."""
         return decision.action in self.bundle.stops or (decision.rule == SEQUENTIAL and decision.action in self._spellings)
 
-    def _see(self, text: str, *, embedding: FeatureRow | None = None) -> Seen:
-        """What the bundle makes of a text; its (1, d) embedding may be given."""
-        embedding = self._encoder.encode([text]) if embedding is None else embedding
-        features = feature_rows(embedding, [text])[0]
-        return Seen(embedding[0], features, self.bundle.predictor.predict(features, self._prices, len(text)))
+    def _read(self, texts: list[str], embeddings: FeatureRow) -> list[Seen]:
+        """What the bundle makes of texts with (n, d) embeddings."""
+        features = feature_rows(embeddings, texts)
+        predictions = self.bundle.predictor.predict(features, self._prices, [len(text) for text in texts])
+        return [*map(Seen, embeddings, features, predictions)]
 
-    def _see_again(self, text: str, embedding: bytes) -> Seen:
+    def _read_again(self, text: str, embedding: bytes) -> Seen:
         """The same from a decision's embedding, which is as near as its precision allows."""
-        return self._see(text, embedding=np.frombuffer(embedding, dtype="<f2").astype(np.float32)[None])
+        return self._read([text], np.frombuffer(embedding, dtype="<f2").astype(np.float32)[None])[0]
 
     def _look(self, ask: Ask, seen: Seen | None = None) -> Situation:
         constraints = ask.constraints
-        embedding, features, prediction = self._see(ask.query.text) if seen is None else seen
+        embedding, features, prediction = self.read([ask.query.text])[0] if seen is None else seen
         allowed = self._allowed(ask.models)
         any_up = bool(np.count_nonzero(allowed))
         if not any_up and ask.forced is None:

@@ -213,17 +213,16 @@ class Predictor:
         """(n, a) calibrated P(correct)."""
         return self.calibrator(self.logits(features))
 
-    def predict(self, features: FeatureRow, prices: PriceVector, n_characters: int) -> Prediction:
-        """Everything expected of one query's actions.
+    def predict(self, features: FeatureRow, prices: PriceVector, n_characters: Sequence[int]) -> list[Prediction]:
+        """Everything expected of the actions on n queries, one after the other.
 
         Args:
-            features: (d,) the query's row.
+            features: (n, d) the queries' rows.
             prices: of the actions, in the same order.
-            n_characters: length of its text.
+            n_characters: lengths of the n texts.
         """
-        row = features[None, :]
-        p = self.p_correct(row)[0]
-        effort = self.costs.effort(row)
-        tokens = effort.tokens[0]
-        cost = tokens * prices.output + self.costs.prompt_tokens(float(n_characters)) * prices.prompt
-        return Prediction(p, self.band.low(p), self.band.high(p), tokens, cost, effort.latency_s[0])
+        p = self.p_correct(features)
+        tokens, latency_s = self.costs.effort(features)
+        prompt_tokens = self.costs.prompt_tokens(np.array(n_characters, dtype=float))
+        cost = tokens * prices.output + prompt_tokens[:, None] * prices.prompt
+        return [*map(Prediction, p, self.band.low(p), self.band.high(p), tokens, cost, latency_s)]

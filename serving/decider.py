@@ -6,6 +6,7 @@ Knows no HTTP and no backend. A decision in flight keeps the controller it began
 from __future__ import annotations
 
 import logging
+from enum import Enum
 from typing import Any, cast
 
 import msgspec
@@ -16,21 +17,29 @@ from rheostat.router.ask import Ask, Decides
 from rheostat.router.guidance import Guidance
 from rheostat.serving.encoder_worker import DecidesUnread, EncoderWorker
 from rheostat.serving.metrics import Metrics
+from rheostat.serving.turn_reader import DecidesRead, TurnReader
 
 NO_BUNDLE = "none"
 log = logging.getLogger(__name__)
 
 
-class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """A controller and what it is made of.
+class Reading(Enum):
+    """How a controller comes to read texts."""
 
-    `in_thread` is for encoders that take milliseconds: they would hold up every other request on the loop. Their
-    controllers are `DecidesUnread`.
-    """
+    ALONE = "alone"
+    """Each as it is decided on, or not at all."""
+    TOGETHER = "together"
+    """Those of one turn of the loop in one go; its controller is `DecidesRead`."""
+    IN_THREAD = "in_thread"
+    """By an encoder that takes milliseconds, and would hold up every other request; its controller is `DecidesUnread`."""
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller and what it is made of."""
 
     controller: Decides
     version: str
-    in_thread: bool = False
+    reading: Reading = Reading.ALONE
 
 
 class Decider:
@@ -43,6 +52,7 @@ class Decider:
     """
 
     def __init__(self, fallback: Decides, *, metrics: Metrics, encoder_deadline_s: float = 0.015) -> None:
+        self._reader = TurnReader()
         self._worker = EncoderWorker(deadline_s=encoder_deadline_s, on_late=metrics.encoder_late.inc)
         self._fallback = Serving(controller=fallback, version=NO_BUNDLE)
         self._metrics = metrics
@@ -105,9 +115,9 @@ class Decider:
         """What the controller sees in a request; the fallback's view where `decide` falls back."""
         serving = self._current
         try:
-            if not serving.in_thread:
-                return serving.controller.explain(ask)
-            return await self._worker.explain(serving.controller, ask)
+            if serving.reading is Reading.IN_THREAD:
+                return await self._worker.explain(serving.controller, ask)
+            return serving.controller.explain(ask)
         except InfeasibleError:
             log.info("bundle %s fits no model that is up: the fallback explains", serving.version)
         except Exception:  # as in `decide`
@@ -116,6 +126,9 @@ class Decider:
         return self._fallback.controller.explain(ask)
 
     async def _decide(self, serving: Serving, ask: Ask) -> Decision:
-        if not serving.in_thread:
-            return serving.controller.decide(ask)
-        return await self._worker.decide(cast(DecidesUnread, serving.controller), ask)
+        if serving.reading is Reading.IN_THREAD:
+            return await self._worker.decide(cast(DecidesUnread, serving.controller), ask)
+        if serving.reading is Reading.TOGETHER:
+            controller = cast(DecidesRead, serving.controller)
+            return controller.decide(ask, await self._reader.read(controller, ask.query.text))
+        return serving.controller.decide(ask)

@@ -23,7 +23,7 @@ import msgspec
 from rheostat.data.errors import BundleError, RegistryError, RheostatError
 from rheostat.router.ask import Decides
 from rheostat.router.bundle import Bundle, check_canary, check_in_child
-from rheostat.serving.decider import Decider, Serving
+from rheostat.serving.decider import Decider, Reading, Serving
 from rheostat.serving.metrics import Metrics
 
 CURRENT = "current"
@@ -226,7 +226,8 @@ class Watcher:
         # Trees are parsed at the first prediction: milliseconds that belong in this thread, not on the loop.
         check_canary(bundle)
         controller = self._make_controller(bundle)
-        return Serving(controller=controller, version=bundle.version, in_thread=bundle.encoder_folder is None)
+        reading = Reading.IN_THREAD if bundle.encoder_folder is None else Reading.TOGETHER
+        return Serving(controller=controller, version=bundle.version, reading=reading)
 
     def _failed(self, error: str) -> None:
         if error != self.status.error:

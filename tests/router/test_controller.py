@@ -239,3 +239,12 @@ def test_a_request_that_wants_a_promise_is_not_held_to_its_tiers_budget(sure):
     own = sure.decide(ask(tier="paced", confidence=0.9, defaults=Constraints(target_accuracy=0.7)))
     assert (own.rule, own.guarantee.holds) == ("average", True)
     assert sure.decide(ask(tier="paced", defaults=Constraints(target_accuracy=0.7, confidence=0.9))).guarantee is None
+
+
+def test_texts_read_together_are_decided_as_each_alone(controller):
+    asks = [ask(text=text, target_accuracy=target) for text in ("2 + 2?", "Sort: c, a, b.", "") for target in (0.4, 0.93)]
+    together = controller.read([each.query.text for each in asks])
+    for each, seen in zip(asks, together, strict=True):
+        alone, read = controller.decide(each), controller.decide(each, seen)
+        assert (read.action, read.alternatives, read.embedding) == (alone.action, alone.alternatives, alone.embedding)
+        assert (read.p_correct, read.cost_usd) == pytest.approx((alone.p_correct, alone.cost_usd))

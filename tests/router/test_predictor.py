@@ -22,7 +22,7 @@ ROW = np.zeros(DIMENSION + len(STATISTICS), np.float32)
 
 def test_prediction_joins_chances_tokens_and_prices():
     prices = PriceVector.of([1.0, 2.0, 3.0], [0.0, 0.0, 4.0])
-    prediction = known_predictor().predict(ROW, prices, 100)
+    prediction = known_predictor().predict(ROW[None], prices, [100])[0]
     np.testing.assert_allclose(prediction.p_correct, P_CORRECT)
     np.testing.assert_allclose(prediction.p_low, P_CORRECT - 0.05)
     np.testing.assert_allclose(prediction.p_high, P_CORRECT + 0.05)
@@ -34,9 +34,12 @@ def test_prediction_joins_chances_tokens_and_prices():
 def test_queries_together_cost_what_each_is_predicted_to_alone():
     prices = PriceVector.of([1.0, 2.0, 3.0], [5.0, 0.0, 4.0])
     predictor, lengths = known_predictor(), [0, 100, 4000]
-    together = predictor.costs.cost_usd(np.tile(ROW, (3, 1)), np.array(lengths, dtype=np.float64), prices)
-    for cost, length in zip(together, lengths, strict=True):
-        np.testing.assert_array_equal(cost, predictor.predict(ROW, prices, length).cost_usd)
+    rows = np.tile(ROW, (3, 1))
+    costs = predictor.costs.cost_usd(rows, np.array(lengths, dtype=np.float64), prices)
+    together = predictor.predict(rows, prices, lengths)
+    for cost, prediction, length in zip(costs, together, lengths, strict=True):
+        np.testing.assert_array_equal(cost, prediction.cost_usd)
+        np.testing.assert_array_equal(prediction, predictor.predict(ROW[None], prices, [length])[0])
 
 
 def test_costs_asked_in_one_product_are_those_of_each_head():

@@ -9,7 +9,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, Constraints, Decision, Outcome, Query
 from rheostat.router.ask import Ask
 from rheostat.router.fallback import FallbackController
-from rheostat.serving.decider import Decider, Serving
+from rheostat.serving.decider import Decider, Reading, Serving
 from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.recorder import REMEMBERED, Recorder
@@ -32,6 +32,11 @@ class Broken:
         return {"seen": ask.query.text}
 
 
+class Unreadable:
+    def read(self, texts):
+        raise ValueError(texts)
+
+
 def decider():
     metrics = Metrics(tiers=frozenset({"quick"}))
     return Decider(FALLBACK, metrics=metrics), metrics
@@ -45,6 +50,14 @@ async def test_a_predictor_that_fails_in_any_way_falls_back_and_is_counted():
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 1
     assert made.version == "7"
     assert await made.explain(ASK) == {"seen": "hello there"}
+
+
+async def test_a_text_that_cannot_be_read_falls_back_like_any_other_failure():
+    made, metrics = decider()
+    made.swap(Serving(controller=Unreadable(), version="7", reading=Reading.TOGETHER))
+    decision = await made.decide(ASK)
+    assert (decision.action, decision.degraded) == ("pocket/cot@64", "predictor_failed")
+    assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == 1
 
 
 async def test_an_infeasible_strict_request_is_no_failure_of_the_predictor():
@@ -75,14 +88,14 @@ async def test_where_the_fallback_decides_it_explains_too(error, counted):
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == counted
 
 
-@pytest.mark.parametrize("in_thread", [True, False])
-async def test_a_slow_encoder_decides_and_explains_off_the_loop(in_thread):
+@pytest.mark.parametrize("reading", [Reading.IN_THREAD, Reading.ALONE])
+async def test_a_slow_encoder_decides_and_explains_off_the_loop(reading):
     made, _ = decider()
     broken = Broken(ValueError())
-    made.swap(Serving(controller=broken, version="7", in_thread=in_thread))
+    made.swap(Serving(controller=broken, version="7", reading=reading))
     for asked in (made.decide, made.explain):
         await asked(ASK)
-        assert (broken.thread is not threading.main_thread()) == in_thread
+        assert (broken.thread is not threading.main_thread()) == (reading is Reading.IN_THREAD)
 
 
 def test_labels_stay_bounded_whatever_clients_force():
