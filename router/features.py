@@ -13,8 +13,7 @@ from string import ascii_letters, digits
 import numpy as np
 
 from rheostat.router.base import FeatureRow
-
-MAX_CHARACTERS = 8_000
+from rheostat.router.readable import MAX_CHARACTERS
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W\d_]+")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from rheostat.data.schema import Decision
 from rheostat.router.ask import Ask, Decides
+from rheostat.router.readable import MAX_CHARACTERS
 from rheostat.router.situation import Seen
 
-AT_ONCE = 32  # texts; more gain nothing, and would hold up the loop
+AT_ONCE = 32  # texts; more gain nothing
+CHARACTERS = 16_000  # of them together: the loop is held up for milliseconds, also by hostile ones
 
 
 class DecidesRead(Decides, Protocol):
@@ -53,11 +55,18 @@ class TurnReader:
         return await waiting.seen
 
     def _read_some(self) -> None:
-        some, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+        n_some = _that_fit(self._waiting)
+        some, self._waiting = self._waiting[:n_some], self._waiting[n_some:]
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._read_some)
         for controller, its in groupby(some, attrgetter("controller")):
             _answer(controller, [*its])
+
+
+def _that_fit(waiting: Sequence[_Waiting]) -> int:
+    """How many of the first ones go into one read; the very first one always does."""
+    lengths = accumulate([min(len(each.text), MAX_CHARACTERS) for each in waiting[:AT_ONCE]])
+    return max(1, sum([length <= CHARACTERS for length in lengths]))
 
 
 def _answer(controller: DecidesRead, waiting: Sequence[_Waiting]) -> None:

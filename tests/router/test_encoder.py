@@ -18,7 +18,6 @@ from tokenizers.pre_tokenizers import Whitespace
 from rheostat.data.errors import ConfigError
 from rheostat.router import encoder as encoders
 from rheostat.router.encoder import (
-    MAX_CHARACTERS,
     STATIC_DIMENSION,
     SentenceEncoder,
     StaticEncoder,
@@ -28,6 +27,7 @@ from rheostat.router.encoder import (
     load_encoder,
     minilm_folder,
 )
+from rheostat.router.readable import MAX_CHARACTERS
 
 
 @pytest.fixture(scope="module")

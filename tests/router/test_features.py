@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat.router.features import MAX_CHARACTERS, STATISTICS, feature_names, feature_rows, text_statistics
+from rheostat.router.features import STATISTICS, feature_names, feature_rows, text_statistics
+from rheostat.router.readable import MAX_CHARACTERS
 
 
 def statistic(text: str, name: str) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rheostat.serving.turn_reader import AT_ONCE, TurnReader
+from rheostat.router.readable import MAX_CHARACTERS
+from rheostat.serving.turn_reader import AT_ONCE, CHARACTERS, TurnReader
 
 
 class Reads:
@@ -27,6 +30,15 @@ async def test_what_comes_in_one_turn_is_read_in_one_go_and_each_gets_its_own():
     texts = [f"text {number}" for number in range(2 * AT_ONCE + 5)]
     assert await asyncio.gather(*(reader.read(controller, text) for text in texts)) == [text.upper() for text in texts]
     assert [len(batch) for batch in controller.batches] == [AT_ONCE, AT_ONCE, 5]
+
+
+@given(st.lists(st.integers(0, 2 * CHARACTERS), max_size=3 * AT_ONCE))
+async def test_long_texts_are_read_a_few_at_a_time(lengths):
+    reader, controller = TurnReader(), Reads()
+    texts = ["x" * length for length in lengths]
+    assert await asyncio.gather(*(reader.read(controller, text) for text in texts)) == [text.upper() for text in texts]
+    assert all(len(batch) == 1 or sum(min(len(text), MAX_CHARACTERS) for text in batch) <= CHARACTERS for batch in controller.batches)
+    assert all(1 <= len(batch) <= AT_ONCE for batch in controller.batches)
 
 
 async def test_nobody_waits_for_others_to_come():
