@@ -23,6 +23,7 @@ from rheostat.serving.exchange import Exchange
 
 # More than any client sends, and what one read brings comes on top: a parser keeps a head until it is complete.
 MAX_HEAD_BYTES = 64 * 1024
+MAX_AHEAD = 64  # requests sent ahead of their answers; what comes behind them is not served
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 _TOO_LARGE = wire_error(431, f"the head is larger than {MAX_HEAD_BYTES} bytes: send less in it", param="headers", code="head_too_large")
@@ -62,7 +63,7 @@ class Connection(asyncio.Protocol):
         if self._exchanges:
             self._exchanges[-1].keeps_alive = False
         else:
-            self._transport.close()
+            self.close()
 
     # asyncio's callbacks
 
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.discard(cast(Any, self))
         self._is_deaf = True
         self._stop_waiting()
+        self._unstall()
         self.resume_writing()
         self.bounds.closed()
         for exchange in self._exchanges:
@@ -90,14 +92,13 @@ class Connection(asyncio.Protocol):
         self._parser = self._newest = None
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came, unless it goes on with a head that is too large already."""
+        """Take in what came, unless it goes on with a head, or with fields behind a body, that are too large already."""
         if self._is_deaf:
             return
-        if self._in_head:
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head()
-                return
-            self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+            return
+        self._head_bytes += len(data)
         if self._is_idle:
             self._untime()
         try:
@@ -112,15 +113,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The send buffer is full: the client has to read on."""
         self.is_full = True
-        if self._stalled is None:
-            self._stalled = self._loop.call_later(self.bounds.stall_timeout_s, self.cut, STALL)
+        self._stall()
 
     def resume_writing(self) -> None:
-        """The client reads."""
+        """The client reads; one that closes has to read to the end."""
         self.is_full = False
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        if not self._transport.is_closing():
+            self._unstall()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
@@ -146,7 +145,13 @@ class Connection(asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """A request is there: serve it, or let it wait for its turn."""
+        """A request is there: serve it, or let it wait for its turn.
+
+        Raises:
+            OverflowError: too many wait already; this stops the parser.
+        """
+        if len(self._exchanges) >= MAX_AHEAD:
+            raise OverflowError(f"{MAX_AHEAD} requests wait for their answers")
         scope = self._scope()
         self._in_head, self._head_bytes = False, 0
         self._stop_waiting()
@@ -160,12 +165,13 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""
+        self._head_bytes = 0
         if self._newest is not None:
             self._newest.feed(body)
 
     def on_message_complete(self) -> None:
         """What comes now is the next head."""
-        self._in_head = True
+        self._in_head, self._head_bytes = True, 0
         if self._newest is not None:
             self._newest.feed_end()
         if not self._exchanges:
@@ -194,8 +200,8 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def read_on(self) -> None:
-        """Read again."""
-        if self._is_held:
+        """Read again, unless requests wait that came before."""
+        if self._is_held and len(self._exchanges) <= 1:
             self._is_held = False
             self._transport.resume_reading()
 
@@ -211,11 +217,15 @@ class Connection(asyncio.Protocol):
             self._serve(self._exchanges[0])
         elif self._in_head:
             self._rest()
+        else:
+            self._await_end()
 
     def close(self) -> None:
-        """Close it behind what was written; nothing more is heard."""
+        """Close it behind what was written, which has to be read; nothing more is heard."""
         self._is_deaf = True
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._stall()
 
     def cut(self, reason: str) -> None:
         """Close it on the client."""
@@ -286,6 +296,21 @@ class Connection(asyncio.Protocol):
         self._is_idle = True
         self.bounds.waits(self)
         self._time(self.bounds.idle_timeout_s, self.close)
+
+    def _await_end(self) -> None:
+        """Wait for the end of a body whose request is answered already."""
+        self._untime()
+        self.bounds.waits(self)
+        self._time(self.bounds.head_timeout_s, self._late)
+
+    def _stall(self) -> None:
+        if self._stalled is None:
+            self._stalled = self._loop.call_later(self.bounds.stall_timeout_s, self.cut, STALL)
+
+    def _unstall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _stop_waiting(self) -> None:
         self.bounds.serves(self)

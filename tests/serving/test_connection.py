@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from rheostat.serving.bounds import Bounds
-from rheostat.serving.connection import bounded
+from rheostat.serving.connection import MAX_AHEAD, bounded
 from tests.serving.conftest import wait_until
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -245,3 +246,120 @@ async def test_a_connection_that_is_gone_leaves_nothing_to_the_garbage_collector
             assert len(seen) == 1
     finally:
         gc.enable()
+
+
+async def test_requests_sent_ahead_are_served_up_to_a_bound_and_the_connection_closed():
+    async with listening([]) as port, connected(port) as (reader, writer):
+        writer.write(GET * 20_000)
+        with suppress(ConnectionError):
+            answers = await asyncio.wait_for(reader.read(), 30)
+            assert answers.count(b"200 OK") == MAX_AHEAD
+        assert reader.at_eof() or reader.exception()
+
+
+async def test_nothing_more_is_read_while_requests_wait():
+    transport, was_paused, all_seen = Wire(), [], asyncio.Event()
+
+    async def noting(scope, receive, send):
+        was_paused.append(transport.is_paused)
+        await app(scope, receive, send)
+        if len(was_paused) == 3:
+            all_seen.set()
+
+    wired(noting, transport).data_received(GET * 3)
+    await all_seen.wait()
+    assert was_paused == [True, True, False]
+
+
+async def test_a_body_that_does_not_follow_its_answer_is_cut_off():
+    cuts = []
+    async with listening(cuts, head_timeout_s=0.05) as port, connected(port) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"ok"), 30)).startswith(b"HTTP/1.1 200")
+        assert await is_closed(reader)
+    assert cuts == ["head_timeout"]
+
+
+async def test_a_connection_whose_answered_request_goes_on_gives_way_to_others():
+    cuts = []
+    async with listening(cuts, max_connections=1) as port, connected(port) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"ok"), 30)
+        async with connected(port) as other:
+            assert await ask(*other) == (b"HTTP/1.1 200 OK", b"ok")
+    assert cuts == ["crowded"]
+
+
+async def test_fields_behind_a_body_may_not_grow_without_end():
+    cuts = []
+    async with listening(cuts) as port, connected(port) as (reader, writer):
+        writer.write(b"POST /names HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
+        with suppress(ConnectionError):
+            for _ in range(64):
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+        assert await is_closed(reader)
+    assert cuts == ["large_head"]
+
+
+@pytest.mark.parametrize("was_full", [True, False])
+async def test_what_is_left_of_an_answer_is_read_in_time_or_cut_off(was_full):
+    transport = Wire(unsent=1)
+    connection = wired(app, transport, stall_timeout_s=0.0)
+    if was_full:
+        connection.pause_writing()
+    connection.close()
+    connection.resume_writing()
+    await transport.aborted.wait()
+    connection.connection_lost(None)
+
+
+async def test_a_connection_that_has_sent_everything_is_just_closed():
+    transport = Wire()
+    connection = wired(app, transport, stall_timeout_s=0.0)
+    connection.close()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (transport.is_closing(), transport.aborted.is_set()) == (True, False)
+
+
+class Wire(asyncio.Transport):
+    """A transport that notes what it is told; `unsent` bytes stay in its buffer."""
+
+    def __init__(self, unsent=0):
+        super().__init__()
+        self.unsent = unsent
+        self.aborted = asyncio.Event()
+        self.is_paused = self._is_closed = False
+
+    def write(self, data):
+        pass
+
+    def get_write_buffer_size(self):
+        return self.unsent
+
+    def pause_reading(self):
+        self.is_paused = True
+
+    def resume_reading(self):
+        self.is_paused = False
+
+    def is_closing(self):
+        return self._is_closed
+
+    def close(self):
+        self._is_closed = True
+
+    def abort(self):
+        self._is_closed = True
+        self.aborted.set()
+
+
+def wired(asgi, transport, **bounds):
+    """A connection without a server."""
+    given = {"max_connections": 100, "head_timeout_s": 30.0, "idle_timeout_s": 30.0, "stall_timeout_s": 30.0, **bounds}
+    config = uvicorn.Config(asgi, lifespan="off", log_level="error", ws="none", interface="asgi3", proxy_headers=False)
+    config.load()
+    connection = bounded(Bounds(on_cut=lambda reason: None, **given))(config, ServerState(), {})
+    connection.connection_made(transport)
+    return connection
