@@ -94,7 +94,7 @@ class OutcomeStore(OutcomeReader):
         try:
             accepted = sum(self._insert(table, piece) for table, its_rows in rows.items() for piece in _pieces(its_rows))
             self._sink.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._sink.in_transaction:
                 self._sink.execute("ROLLBACK")
             raise

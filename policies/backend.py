@@ -198,11 +198,16 @@ class VllmBackend:
     async def _bytes(self, request: GenerateRequest, book: Booking, reply: Reply) -> AsyncGenerator[bytes, None]:
         """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
         started_s = time.perf_counter()
-        ending = _CANCELLED
+        ending, is_sent = _CANCELLED, False
         until = self._latest(request.timeout_s)
+
+        def on_send() -> None:
+            nonlocal is_sent
+            is_sent = True
+
         answer: Connection | None = None
         try:
-            answer = await self._post(await self._prepared(request, until), until)
+            answer = await self._post(await self._prepared(request, until), until, on_send)
             with self._errors:
                 while chunk := await answer.read():
                     reply.feed(chunk)
@@ -222,7 +227,7 @@ class VllmBackend:
                 if answer is not None:
                     await self._leave(answer, reply, ending)
             finally:
-                if ending.sent:
+                if is_sent:
                     latency_s = time.perf_counter() - started_s
                     book.book(reply.attempt(ending.booked, latency_s=latency_s, error=ending.error, refused=ending.refused))
 
@@ -313,12 +318,12 @@ class VllmBackend:
     def _json_headers(self) -> Mapping[str, str]:
         return {**self._more_headers(), **JSON_HEADERS}
 
-    async def _post(self, post: Post, until: float) -> Connection:
+    async def _post(self, post: Post, until: float, on_send: Callable[[], None]) -> Connection:
         """The answer whose body is an event stream, its head read."""
         try:
-            answer = await self._open(post, until)
+            answer = await self._open(post, until, on_send)
         except NotSentError:
-            answer = await self._open(post, until)
+            answer = await self._open(post, until, on_send)
         try:
             if answer.status != 200:
                 raise await refusal(self.name, answer)
@@ -330,10 +335,10 @@ class VllmBackend:
             raise
         return answer
 
-    async def _open(self, post: Post, until: float) -> Connection:
+    async def _open(self, post: Post, until: float, on_send: Callable[[], None]) -> Connection:
         headers = {**self._more_headers(), **STREAM_HEADERS}
         with self._errors:
-            return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until)
+            return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until, on_send=on_send)
 
     async def _get(self, path: str) -> bytes:
         with self._errors:
@@ -360,7 +365,6 @@ class _Ending(NamedTuple):
 
     booked: AttemptStatus
     error: str | None = None
-    sent: bool = True
     status: int | None = None
     running: bool = True
 
@@ -368,7 +372,7 @@ class _Ending(NamedTuple):
     def of(cls, error: UpstreamError) -> _Ending:
         """A failure; after a time limit the engine is still at it."""
         late = isinstance(error.__cause__, TimeoutError)
-        return cls("failed", str(error), sent=not isinstance(error, NotSentError), status=error.status, running=late)
+        return cls("failed", str(error), status=error.status, running=late)
 
     @property
     def refused(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -15,6 +15,10 @@ from rheostat.policies.http_connection import Connection
 
 NO_HEADERS: Mapping[str, str] = {}
 PORTS = {"http": 80, "https": 443}
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class UnreachableError(ConnectionError):
@@ -82,7 +86,16 @@ class HttpClient:
         self._common = ""
         self._ssl: ssl.SSLContext | None = None
 
-    async def send(self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, until: float) -> Connection:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        until: float,
+        on_send: Callable[[], None] = _nothing,
+    ) -> Connection:
         """Send a request and wait for the head of its answer; whoever gets it gives it to `release` in the end.
 
         Args:
@@ -91,6 +104,7 @@ class HttpClient:
             body: of a POST.
             headers: besides those of every request.
             until: time of the loop by which the whole answer has to be there.
+            on_send: told once there is a connection, right before the request goes out on it.
 
         Raises:
             UnreachableError: no connection, nothing was sent.
@@ -103,7 +117,9 @@ class HttpClient:
         try:
             connection = self._kept() or await self._connected(until)
             self._busy.add(connection)
-            connection.send(self._request(method, path, body, headers), until=until)
+            request = self._request(method, path, body, headers)
+            on_send()
+            connection.send(request, until=until)
             await connection.head()
             return connection
         except BaseException:
@@ -115,10 +131,17 @@ class HttpClient:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, until: float
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        until: float,
+        on_send: Callable[[], None] = _nothing,
     ) -> AsyncIterator[Connection]:
         """`send`, with the release at the end of a block."""
-        answer = await self.send(method, path, body=body, headers=headers, until=until)
+        answer = await self.send(method, path, body=body, headers=headers, until=until, on_send=on_send)
         try:
             yield answer
         finally:

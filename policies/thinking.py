@@ -22,7 +22,7 @@ ANSWER_TOKENS = 48
 WAIT = "Wait,"
 BAD_REQUEST = 400  # an engine without native budgets says so before it generates
 
-_STATED = re.compile(r"\s*\b(?:so,?\s+|therefore,?\s+|thus,?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|:).*\Z", re.IGNORECASE | re.DOTALL)
+_STATED = re.compile(r"\b(?:so,?\s+|therefore,?\s+|thus,?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|:).*\Z", re.IGNORECASE | re.DOTALL)
 
 
 class Forcing(NamedTuple):
@@ -56,7 +56,7 @@ async def _forced(query: Query, context: Context, request: GenerateRequest, plan
     while waits and chain.finish_reason == "stop" and (room := _room(chain, plan.tokens, context)):
         yield _evidence(chain, query, context, why="before more thinking")
         waits -= 1
-        beginning = f"{_STATED.sub('', chain.text)} {WAIT}".lstrip()
+        beginning = f"{_STATED.sub('', chain.text).rstrip()} {WAIT}".lstrip()
         chain = await _continued(chain, beginning, replace(request, max_tokens=room), context)
     room = min(ANSWER_TOKENS, _room(chain, request.max_tokens, context))
     if chain.finish_reason != "length" or not room:

@@ -17,7 +17,7 @@ MISSING = -20.0  # below every ratio that occurs: what an answer or a question w
 MAX_CHARS = 2_000  # of an answer or a question: a form shows early
 _NUMBER = re.compile(r"-?\d[\d,]{0,40}\.?\d{0,40}")
 _WORD = re.compile(r"\w+")
-_PURE = re.compile(r"\s*[-+$]?\d[\d,]*\.?\d*%?\s*")
+_PURE = re.compile(r"\s*[-+$]?\d[\d,]*(?:\.\d*)?%?\s*")
 _SUM = re.compile(r"[\d+\-*/(). ]{3,80}")
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import ConfigError
-from rheostat.router.bert_graph import IDS, MASK, VECTORS, Layout, graph
+from rheostat.router.bert_graph import IDS, MASK, VECTORS, graph
+from rheostat.router.bert_layout import Layout
 from rheostat.router.readable import readable
 
 Vectors = npt.NDArray[np.float32]
@@ -23,7 +24,7 @@ class BertEncoder:
 
     Args:
         folder: the model's.
-        its: layout of the folder, as `bert_graph.layout` found it.
+        its: layout of the folder, as `bert_layout.layout` found it.
         encoder_id: names the weights.
 
     Raises:
@@ -35,7 +36,10 @@ class BertEncoder:
 
         self.encoder_id = encoder_id
         self.dimension = its.dimension
-        self._whole, self._cut = (Tokenizer.from_file(str(folder / "tokenizer.json")) for _ in range(2))
+        try:
+            self._whole, self._cut = (Tokenizer.from_file(str(folder / "tokenizer.json")) for _ in range(2))
+        except Exception as error:  # the library raises nothing narrower
+            raise _unfit(folder, error) from error
         for tokenizer in (self._whole, self._cut):
             tokenizer.no_padding()
             tokenizer.no_truncation()
@@ -77,14 +81,18 @@ def _session(folder: Path, its: Layout) -> Any:
         raise ConfigError("BERT encoders run on ONNX Runtime, which is not installed: pip install 'rheostat[encoders]'") from error
     from safetensors.numpy import load_file
 
-    try:
-        model = graph(load_file(folder / "model.safetensors"), its).SerializeToString()
-    except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"the weights in {folder} are not what its config.json says ({error!r}): fetch the folder again") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _n_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between requests its threads would hold their cores
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        model = graph(load_file(folder / "model.safetensors"), its).SerializeToString()
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # each of the three libraries raises its own when a file is not what it seems
+        raise _unfit(folder, error) from error
+
+
+def _unfit(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"the files in {folder} do not fit together ({error!r}): fetch the folder again")
 
 
 def _n_threads() -> int:

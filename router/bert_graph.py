@@ -1,19 +1,19 @@
 """A BERT encoder's weights as an ONNX graph: tokens in, one vector a text out.
 
 Built from the weights as they lie, so that neither torch nor an exported copy is needed to serve them. Only for the
-classical architecture, which most sentence encoders have; `layout` says which folders hold it.
+classical architecture, which most sentence encoders have; `bert_layout` says which folders hold it.
 Sources: Devlin et al. 2019 (BERT); Reimers and Gurevych 2019 (pooling); onnx.ai/onnx/operators (version 20).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from rheostat.router.bert_layout import FIRST, Layout
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -21,50 +21,9 @@ if TYPE_CHECKING:
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
 IDS, MASK, VECTORS = "ids", "mask", "vectors"
-MEAN, FIRST = "mean", "first"
 _VERSION, _FORMAT = 20, 10  # of the operators and of the file; Gelu is an operator since 20
 _MASKED = np.float32(-1e9)  # added to what attention must not see
-_POOLING = {"pooling_mode_mean_tokens": MEAN, "pooling_mode_cls_token": FIRST}
-_PARTS = ("Transformer", "Pooling", "Normalize")
-
-
-class Layout(NamedTuple):
-    """What the graph has to know beyond the weights; `pooling` is `mean` or `first`, of the last layer's tokens."""
-
-    dimension: int
-    n_layers: int
-    n_heads: int
-    epsilon: float
-    pooling: str
-    max_tokens: int
-
-
-def layout(folder: Path) -> Layout | None:
-    """The layout of a sentence-transformers folder, None for any that is not exactly this architecture."""
-    try:
-        config, parts, pooling, limits = (
-            json.loads((folder / name).read_bytes())
-            for name in ("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
-        )
-        kinds = [part["type"].rpartition(".")[2] for part in parts]
-        pooled = [name for name, asked in pooling.items() if name.startswith("pooling_mode_") and asked]
-        is_bert = (
-            config["model_type"] == "bert"
-            and config["hidden_act"] == "gelu"
-            and config.get("position_embedding_type", "absolute") == "absolute"
-        )
-        if not is_bert or len(pooled) != 1 or kinds[:2] != [*_PARTS[:2]] or not set(kinds) <= set(_PARTS):
-            return None
-        return Layout(
-            dimension=config["hidden_size"],
-            n_layers=config["num_hidden_layers"],
-            n_heads=config["num_attention_heads"],
-            epsilon=config["layer_norm_eps"],
-            pooling=_POOLING[pooled[0]],
-            max_tokens=min(config["max_position_embeddings"], limits["max_seq_length"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of normalisations, in weights from TensorFlow
 
 
 def graph(weights: Weights, its: Layout) -> ModelProto:
@@ -75,7 +34,7 @@ def graph(weights: Weights, its: Layout) -> ModelProto:
     """
     from onnx import TensorProto, checker, helper
 
-    made = _Graph({name.removeprefix("bert."): array for name, array in weights.items()}, its)
+    made = _Graph({_named(name): array for name, array in weights.items()}, its)
     names = [IDS, MASK]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in names]
     outputs = [helper.make_tensor_value_info(made.vectors(), TensorProto.FLOAT, ["n", "d"])]
@@ -86,6 +45,11 @@ def graph(weights: Weights, its: Layout) -> ModelProto:
     )
     checker.check_model(model)
     return model
+
+
+def _named(name: str) -> str:
+    stem, _, last = name.removeprefix("bert.").rpartition(".")
+    return f"{stem}.{_OLD_NAMES.get(last, last)}"
 
 
 class _Graph:

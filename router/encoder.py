@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from rheostat.data.errors import ConfigError
 from rheostat.router.base import Encoder
 from rheostat.router.bert import BertEncoder
-from rheostat.router.bert_graph import layout
+from rheostat.router.bert_layout import layout
 from rheostat.router.mean_direction import mean_direction
 from rheostat.router.plain_words import PlainWords
 from rheostat.router.readable import MAX_CHARACTERS, readable
@@ -33,6 +34,8 @@ Vectors = npt.NDArray[np.float32]
 
 STATIC_DIMENSION = 128
 STATIC_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+MINILM_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # of one package, whose other files do not change
+MODEL_SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".pt", ".txt", ".model"})
 SIF = 1e-4
 _STATIC_TABLE = "embeddings"
 _BATCH = 1024
@@ -49,7 +52,7 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
         ConfigError: the weights are not on this machine.
     """
     if name == "minilm":
-        return _sentences(minilm_folder(), name)
+        return _sentences(minilm_folder(), f"{name}:{_hash_files(minilm_folder(), MINILM_FILES)}")
     if name == "static":
         if cache_folder is None:
             raise ConfigError("the static encoder needs a cache folder to be distilled into: pass cache_folder")
@@ -57,12 +60,11 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
     folder = Path(name)
     if not folder.is_dir():
         raise ConfigError(f"{name!r} is no encoder: write static, minilm, or a folder with weights (nothing is downloaded)")
-    return StaticEncoder(folder) if is_static(folder) else _sentences(folder, folder.name)
+    return StaticEncoder(folder) if is_static(folder) else _sentences(folder, f"{folder.name}:{_hash_files(folder, _files_of(folder))}")
 
 
-def _sentences(folder: Path, name: str) -> Encoder:
-    """A sentence-transformers folder, by ONNX Runtime where its architecture is a known one."""
-    encoder_id = f"{name}:{_hash_files(folder, ('config.json', 'model.safetensors', 'tokenizer.json'))}"
+def _sentences(folder: Path, encoder_id: str) -> Encoder:
+    """A sentence-transformers folder, by ONNX Runtime where it is a plain BERT."""
     its = layout(folder)
     return SentenceEncoder(folder, encoder_id=encoder_id) if its is None else BertEncoder(folder, its, encoder_id=encoder_id)
 
@@ -232,7 +234,12 @@ def _load_sentence_transformer(folder: Path) -> SentenceTransformer:
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
-def _hash_files(folder: Path, names: tuple[str, ...]) -> str:
+def _files_of(folder: Path) -> tuple[str, ...]:
+    """Whatever in a model's folder may make its vectors: weights, tokenizer, settings of every part."""
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES))
+
+
+def _hash_files(folder: Path, names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         path = folder / name

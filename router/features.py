@@ -17,7 +17,7 @@ from rheostat.router.readable import MAX_CHARACTERS
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W\d_]+")
-_CHOICE = re.compile(r"(?m)^\s*\(?[A-H][).:]\s")
+_CHOICE = re.compile(r"(?m)^[^\S\n]*\(?[A-H][).:]\s")  # of one line each: blank lines in a row cost no more than others
 _OPERATORS = "+-*/=<>%^"
 _CODE_MARKS = "{}[];`_#\\"
 # ASCII text is split by a table of 256 bytes, in a fifth of the time that an expression takes.

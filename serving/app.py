@@ -155,8 +155,9 @@ class Routes:
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decide`: what would be done, and why; nothing is spent."""
         principal, chat = await self._read(request, parse_chat)
+        executor = self._services.executor
         with Entered(principal.allowance):
-            return json_response(await self._services.executor.dry_run(self._services.executor.admit(chat, principal)))
+            return json_response(await presence_of(request.scope).during(executor.dry_run(executor.admit(chat, principal))))
 
     async def feedback(self, request: Request) -> Response:
         """`POST /v1/feedback`: a judgement on an earlier answer of the same tenant."""

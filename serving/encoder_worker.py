@@ -29,6 +29,8 @@ class DecidesUnread(Decides, Protocol):
 class EncoderWorker:
     """Decides in a thread of its own, one request after the other: encoders use several cores by themselves.
 
+    Whoever waits however long it takes does so in another thread, so that the queue of the others stays short.
+
     Args:
         deadline_s: for which a request waits.
         on_late: told of every decision that was made without its embedding.
@@ -37,16 +39,18 @@ class EncoderWorker:
     def __init__(self, *, deadline_s: float, on_late: Callable[[], None]) -> None:
         self._deadline_s = deadline_s
         self._on_late = on_late
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._thread, self._patient = (ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("encoder", "patient"))
 
     async def decide(self, controller: DecidesUnread, ask: Ask) -> Decision:
         """The decision, without the embedding where that is not there in time; errors as `Decides.decide`.
 
-        A strict request asks for what only the encoder can tell, and waits for it.
+        A strict request asks for what only the encoder can tell, and waits for it, beside those that do not.
         """
+        if ask.constraints.strict:
+            return await asyncio.get_running_loop().run_in_executor(self._patient, controller.decide, ask)
         encoded = asyncio.get_running_loop().run_in_executor(self._thread, controller.decide, ask)
         try:
-            await asyncio.wait({encoded}, timeout=None if ask.constraints.strict else self._deadline_s)
+            await asyncio.wait({encoded}, timeout=self._deadline_s)
         finally:
             # One that has not begun is taken out of the queue, so that the queue is never longer than the deadline.
             is_late = encoded.cancel()
@@ -56,8 +60,8 @@ class EncoderWorker:
         return _unread(controller.decide_unread(ask))
 
     async def explain(self, controller: Decides, ask: Ask) -> dict[str, Any]:
-        """What `Decides.explain` says, with the embedding, however long that takes."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, controller.explain, ask)
+        """What `Decides.explain` says, with the embedding, however long that takes; no decision waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._patient, controller.explain, ask)
 
 
 def _unread(decision: Decision) -> Decision:

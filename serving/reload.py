@@ -164,8 +164,9 @@ class Watcher:
         version, folder = kept
         try:
             self._swap(version, await asyncio.to_thread(self._load, folder))
-        except RheostatError as error:
-            self._failed(f"the bundle kept in {folder} cannot be served: {error}")
+        except Exception as error:  # whatever a damaged bundle breaks, requests are served without one
+            log.info("loading the kept bundle failed", exc_info=True)
+            self._failed(f"the bundle kept in {folder} cannot be served: {error or type(error).__name__}")
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

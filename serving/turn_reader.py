@@ -71,11 +71,11 @@ def _that_fit(waiting: Sequence[_Waiting]) -> int:
 
 def _answer(controller: DecidesRead, waiting: Sequence[_Waiting]) -> None:
     try:
-        found = controller.read([each.text for each in waiting])
+        found = [*zip(waiting, controller.read([each.text for each in waiting]), strict=True)]
     except Exception as error:  # noqa: BLE001  a model file can fail in any way, and whoever waits is told
         _answer_one_by_one(controller, waiting, error)
         return
-    for each, seen in zip(waiting, found, strict=True):
+    for each, seen in found:
         if not each.seen.done():  # its client may be gone
             each.seen.set_result(seen)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
 _STATED = re.compile(r"\banswer(?: is|:) ?:?(.*?)\.?$", re.IGNORECASE)
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
 
 
 class UnusableError(ValueError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -19,7 +20,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking
 from rheostat.policies.http_client import HttpClient
-from rheostat.policies.transport import KEEPALIVE_S, NotSentError, TransportErrors, refusal
+from rheostat.policies.transport import KEEPALIVE_S, TransportErrors, refusal
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -149,22 +150,27 @@ class PoolingClient:
 
     async def _ask(self, path: str, body: dict[str, Any], kind: type[AnyReply], book: Booking) -> AnyReply:
         started_s = time.perf_counter()
-        ending = _Ending("cancelled", "the caller gave up")
+        ending, is_sent = _Ending("cancelled", "the caller gave up"), False
+
+        def on_send() -> None:
+            nonlocal is_sent
+            is_sent = True
+
         try:
-            reply = self._decoded(await self._post(path, {"model": self.model, **body}), path, kind)
+            reply = self._decoded(await self._post(path, {"model": self.model, **body}, on_send), path, kind)
             ending = _Ending("ok", prompt_tokens=reply.usage.prompt_tokens)
             return reply
         except UpstreamError as error:
-            ending = _Ending("failed", str(error), sent=not isinstance(error, NotSentError))
+            ending = _Ending("failed", str(error))
             raise
         finally:
-            if ending.sent:
+            if is_sent:
                 book.book(ending.attempt(self.model, time.perf_counter() - started_s))
 
-    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+    async def _post(self, path: str, body: dict[str, Any], on_send: Callable[[], None]) -> bytes:
         until = asyncio.get_running_loop().time() + self._total_timeout_s
         with TransportErrors(self.name, self.url):
-            async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until) as answer:
+            async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until, on_send=on_send) as answer:
                 if answer.status != 200:
                     raise await refusal(self.name, answer)
                 return await answer.read_all()
@@ -184,7 +190,6 @@ class _Ending(NamedTuple):
 
     status: AttemptStatus
     error: str | None = None
-    sent: bool = True
     prompt_tokens: int = 0
 
     def attempt(self, model: str, latency_s: float) -> Attempt:

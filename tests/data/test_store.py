@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from rheostat.data import migrations, outcomes
+from rheostat.data import store as stores
 from rheostat.data.errors import StoreError
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Decision, Outcome, Reward, Sample, new_id
@@ -196,6 +197,25 @@ def test_a_group_is_visible_whole_or_not_at_all(store: OutcomeStore, decision: M
     assert store.flush(30)
     assert store.healthy
     assert store.counts().decisions == 10
+
+
+def test_whatever_breaks_a_group_does_not_stop_the_next(
+    store: OutcomeStore, monkeypatch: pytest.MonkeyPatch, decision: MakeDecision
+) -> None:
+    insert = store._insert
+
+    def out_of_memory(table: str, rows: list[stores.Row]) -> int:
+        insert(table, rows)
+        raise MemoryError
+
+    monkeypatch.setattr(store, "_insert", out_of_memory)
+    store.put(decision(1))
+    assert store.flush(30)
+    monkeypatch.undo()
+    store.put(decision(2))
+    assert store.flush(30)
+    assert (store.decision("d-000001"), store.decision("d-000002")) == (None, decision(2))
+    assert store.stats().rejected == 1
 
 
 def test_a_store_locked_by_others_is_written_once_they_let_go(

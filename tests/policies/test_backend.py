@@ -420,3 +420,22 @@ async def test_calls_refused_together_are_all_cut():
         meter = Meter(9999)
         generations = await asyncio.gather(*(backend.generate(request(), meter) for _ in range(3)))
     assert all(generation.completions for generation in generations)
+
+
+async def test_a_call_cancelled_or_out_of_time_while_it_waits_for_its_place_was_never_sent_and_is_not_booked():
+    first, waiting = Meter(9999), Meter(9999)
+    async with serving("hang", timeouts={"max_connections": 1}) as (server, backend):
+        holds = asyncio.create_task(backend.generate(request(), first))
+        await until(lambda: server.generated_tokens > 0)
+        gone = asyncio.create_task(backend.generate(request(), waiting))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        with pytest.raises(UpstreamError, match="in time"):
+            await backend.generate(request(timeout_s=0.01), waiting)
+        assert waiting.attempts == []
+        holds.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holds
+    assert [attempt.status for attempt in first.attempts] == ["cancelled"]

@@ -4,6 +4,8 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Action, Sampling
 from rheostat.policies.fake import FakeBackend, FakeModel
 from rheostat.policies.run import run_action
+from rheostat.policies.thinking import _STATED
+from tests.growth import growth
 from tests.policies import make
 
 CHATTY = FakeModel(default={"7": 1.0}, tokens=(60, 60))
@@ -70,3 +72,8 @@ async def test_the_effort_is_handed_on_unless_the_client_named_one():
     await run("m/cot(effort=low)@200", backend)
     await run("m/cot(effort=low)@200", backend, extra={"reasoning_effort": "high"})
     assert [request.extra["reasoning_effort"] for request in backend.requests] == ["low", "high"]
+
+
+@pytest.mark.parametrize("piece", ["\n", " ", "so ", "the ", "so,\n", "answer"])
+def test_a_chain_that_repeats_itself_is_looked_through_in_linear_time(piece):
+    assert growth(lambda n: _STATED.sub("", "x" + piece * n + "x"), 2_000) < 9

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rheostat.router.answer_features import MISSING, AnswerFeatures, Question, answer_features
+from rheostat.router.answer_features import _PURE, MISSING, AnswerFeatures, Question, answer_features
+from tests.growth import growth
 
 GAME = Question.of("Use the four numbers and + - * / to obtain 24: 5 8 8 8")
 
@@ -68,3 +69,8 @@ def test_what_the_question_says_is_quoted():
     assert answer_features("The Desert", question).quoted == 1.0
     assert answer_features("a glacier", question).quoted == 0.0
     assert answer_features("the pole", question).words_shared == 1.0
+
+
+@pytest.mark.parametrize("piece", ["1", "1,", " ", "1.", "%"])
+def test_whether_an_answer_is_only_a_number_is_told_in_linear_time(piece):
+    assert growth(lambda n: _PURE.fullmatch(piece * n + "x"), 5_000) < 9

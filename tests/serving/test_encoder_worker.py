@@ -51,6 +51,10 @@ class Slow:
     def decide_unread(self, ask):
         return decision("unread")
 
+    def explain(self, ask):
+        assert self.may.wait(FAR_S)
+        return {"seen": ask.query.text}
+
 
 def worker(deadline_s):
     late = []
@@ -112,3 +116,17 @@ async def test_a_cancelled_request_waits_for_nothing():
     assert time.monotonic() - began < FAR_S / 2
     assert late == []
     slow.may.set()
+
+
+async def test_no_decision_waits_for_those_that_wait_however_long_it_takes():
+    patient, quick, (made, late) = Slow(), Slow(), worker(FAR_S)
+    quick.may.set()
+    strict = asyncio.create_task(made.decide(patient, replace(ASK, defaults=Constraints(strict=True))))
+    explained = asyncio.create_task(made.explain(patient, ASK))
+    await asyncio.sleep(0)
+    assert (await made.decide(quick, ASK)).rule == "read"
+    assert late == []
+    assert not strict.done()
+    patient.may.set()
+    assert (await strict).rule == "read"
+    assert await explained == {"seen": "hello there"}

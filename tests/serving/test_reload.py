@@ -153,6 +153,18 @@ async def test_a_kept_bundle_that_was_changed_on_disk_is_not_served(made, tmp_pa
     assert "cannot be served" in watcher.status.error
 
 
+async def test_a_kept_bundle_that_breaks_in_any_way_does_not_keep_the_sidecar_from_starting(made, monkeypatch):
+    shelf, start = made
+    shelf.version = "two"
+    await start()[0].start()
+    shelf.version = "away"
+    watcher, decider = start()
+    monkeypatch.setattr(watcher, "_load", lambda folder: 1 / 0)
+    await watcher.start()
+    assert decider.version == "none"
+    assert "cannot be served: division by zero" in watcher.status.error
+
+
 async def test_only_a_few_versions_are_kept(made, tmp_path, bundles):
     shelf, start = made
     watcher, _ = start()

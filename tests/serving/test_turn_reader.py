@@ -72,3 +72,13 @@ async def test_every_text_is_read_by_its_own_controller():
     results = await asyncio.gather(reader.read(old, "a"), reader.read(old, "b"), reader.read(new, "c"), reader.read(old, "d"))
     assert results == ["A", "B", "C", "D"]
     assert (old.batches, new.batches) == ([["a", "b"], ["d"]], [["c"]])
+
+
+async def test_a_controller_that_loses_one_leaves_nobody_waiting():
+    class Loses(Reads):
+        def read(self, texts):
+            return super().read(texts)[: len(texts) // 2]
+
+    reader, controller = TurnReader(), Loses()
+    results = await asyncio.gather(*(reader.read(controller, text) for text in "abc"), return_exceptions=True)
+    assert [type(each) for each in results] == [ValueError] * 3

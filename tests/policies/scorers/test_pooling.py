@@ -82,3 +82,15 @@ async def test_a_key_is_sent_as_a_bearer_token(serve, booked) -> None:
 
     assert server.headers[-1]["Authorization"] == "Bearer k"
     await client.close()
+
+
+async def test_a_call_cancelled_before_it_was_sent_is_not_booked(booked, monkeypatch) -> None:
+    async with Bare(says(b"")) as server, PoolingClient("reward", server.url, model="prm") as client:
+        monkeypatch.setattr(client._client, "_connected", lambda until: asyncio.Event().wait())
+        task = asyncio.create_task(client.relevance("a", "b", booked))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert booked.attempts == []

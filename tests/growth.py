@@ -1,0 +1,24 @@
+"""How the time of work grows with its size, told without a clock's absolute word: machines differ and are shared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+TIMES = 7
+
+
+def growth(work: Callable[[int], object], size: int) -> float:
+    """How many times longer four times the size takes: about 4 for linear work, 16 for quadratic."""
+    return shortest(lambda: work(4 * size)) / shortest(lambda: work(size))
+
+
+def shortest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of several runs, which other programs disturbed least."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(TIMES))
