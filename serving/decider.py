@@ -56,7 +56,7 @@ class Decider:
         self._worker = EncoderWorker(deadline_s=encoder_deadline_s, on_late=metrics.encoder_late.inc)
         self._fallback = Serving(controller=fallback, version=NO_BUNDLE)
         self._metrics = metrics
-        self._current = self._fallback
+        self._current = self._before = self._fallback
         metrics.serving(NO_BUNDLE)
 
     @property
@@ -72,7 +72,7 @@ class Decider:
 
     def swap(self, serving: Serving) -> None:
         """Serve another bundle from the next decision on."""
-        self._current = serving
+        self._before, self._current = self._current, serving
         self._metrics.serving(serving.version)
 
     async def decide(self, ask: Ask) -> Decision:
@@ -101,13 +101,14 @@ class Decider:
     def follow(self, ask: Ask, decision: Decision) -> Guidance | None:
         """What the router knows beyond a decision just made: stop rules, and which action to run next; None where nothing.
 
-        The request goes on without it when the predictor fails.
+        The bundle that decided is asked, also where it has just been swapped for another. The request goes on without an
+        answer when the predictor fails.
         """
-        controller = self._current.controller
+        serving = self._before if decision.bundle == self._before.version else self._current
         try:
-            return controller.follow(ask, decision)
+            return serving.controller.follow(ask, decision)
         except Exception:  # as in `decide`
-            log.exception("bundle %s could not guide a decision: going on without", self._current.version)
+            log.exception("bundle %s could not guide a decision: going on without", serving.version)
             self._metrics.predictor_failures.inc()
             return None
 

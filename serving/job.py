@@ -117,20 +117,32 @@ class Jobs:
         self._metrics = metrics
         self.prices = prices
         self._budgets = budgets
+        self._n_open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     def open(self, decision: Decision, query: Query, *, verifier: str | None = None, guidance: Guidance | None = None) -> Opened:
         """Record the decision, then carry it out inside; the outcome is recorded on every way out."""
         job = Job(decision, query, self.prices, verifier=verifier, guidance=guidance)
         self._recorder.decided(decision, query)
         self._metrics.decided(decision)
+        self._n_open += 1
+        self._none_open.clear()
         return Opened(job, self)
 
     def close(self, job: Job) -> None:
         """Record how a job ended."""
+        self._n_open -= 1
+        if not self._n_open:
+            self._none_open.set()
         outcome = job.outcome()
         self._recorder.finished(outcome, job.decision.tenant)
         self._metrics.finished(outcome)
         self._budgets.spent(job.decision.tier, outcome.cost_usd)
+
+    async def ended(self) -> None:
+        """Wait until no job is open."""
+        await self._none_open.wait()
 
 
 class Opened:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ from rheostat.serving.sessions import Sessions
 from rheostat.serving.tools import open_toolbox
 from rheostat.serving.usage import usd_today
 from rheostat.serving.verification import Verification
+
+SETTLING_S = 1.0  # for calls that a stop has cut short: by then the engine has told their last token
 
 
 class Sidecar:
@@ -130,6 +132,9 @@ class Sidecar:
             keys.spent_before(await asyncio.to_thread(usd_today, self._store))
 
     async def _close(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING_S):
+                await self._jobs.ended()
         await self._fleet.close()
         await self._open.aclose()
         await self._log.flush()
@@ -201,11 +206,11 @@ class Sidecar:
 
     def _build_services(self) -> Services:
         recorder = Recorder(self._store, store_prompts=self._config.store.store_prompts)
-        jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices, budgets=self._budgets)
+        self._jobs = Jobs(recorder=recorder, metrics=self._metrics, prices=self._prices, budgets=self._budgets)
         return Services(
             config=self._config,
-            executor=self._build_executor(jobs),
-            forwarder=Forwarder(pools=self._fleet.pools, jobs=jobs),
+            executor=self._build_executor(self._jobs),
+            forwarder=Forwarder(pools=self._fleet.pools, jobs=self._jobs),
             recorder=recorder,
             metrics=self._metrics,
             status=self.status,

@@ -1,6 +1,7 @@
 """Clients that crowd, dawdle or leave sockets lying about: timeouts, caps and early refusals; the others are served."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -8,6 +9,7 @@ import time
 import aiohttp
 import pytest
 
+from rheostat.serving.connection import MAX_AHEAD
 from tests.faults.conftest import CHAT, FaultyEngine, Stack, is_openai_error, post
 from tests.serving.conftest import Sidecar, running, wait_until
 
@@ -85,6 +87,34 @@ def test_a_body_that_never_ends_is_408_and_holds_no_place(crowded):
         answer = read_all(connection)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert is_openai_error(answer.partition(b"\r\n\r\n")[2])
+
+
+def test_a_body_that_never_follows_its_early_answer_is_cut_off(crowded):
+    refused = [connect(crowded.sidecar) for _ in range(20)]
+    before = crowded.metric("rheostat_connections_cut_total", reason="head_timeout")
+    for connection in refused:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+    assert all(read_all(connection).startswith(b"HTTP/1.1 404 ") for connection in refused)
+    assert crowded.metric("rheostat_connections_cut_total", reason="head_timeout") >= before + len(refused)
+
+
+def test_fields_behind_a_body_that_never_end_are_cut_off(crowded):
+    before = crowded.metric("rheostat_connections_cut_total", reason="large_head")
+    with connect(crowded.sidecar) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
+        for _ in range(64):
+            connection.sendall(b"a" * 65_536)
+        read_all(connection)
+    wait_until(lambda: crowded.metric("rheostat_connections_cut_total", reason="large_head") == before + 1)
+    assert asyncio.run(post(crowded.sidecar))[0] == 200
+
+
+def test_a_flood_of_requests_sent_ahead_is_answered_up_to_a_bound(crowded):
+    with connect(crowded.sidecar) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" * 100_000)
+        assert read_all(connection).count(b"HTTP/1.1 ") <= MAX_AHEAD
+    assert asyncio.run(post(crowded.sidecar))[0] == 200
 
 
 def test_thousands_of_idle_connections_cost_the_oldest_idle_ones_and_nobody_else(crowded):

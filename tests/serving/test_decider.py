@@ -32,6 +32,17 @@ class Broken:
         return {"seen": ask.query.text}
 
 
+class Guides:
+    def __init__(self, name):
+        self.name = name
+
+    def decide(self, ask):
+        return FALLBACK.decide(ask)
+
+    def follow(self, ask, decision):
+        return self.name
+
+
 class Unreadable:
     def read(self, texts):
         raise ValueError(texts)
@@ -86,6 +97,17 @@ async def test_where_the_fallback_decides_it_explains_too(error, counted):
     made.swap(Serving(controller=Blind(error), version="7"))
     assert await made.explain(ASK) == FALLBACK.explain(ASK)
     assert metrics.registry.get_sample_value("rheostat_predictor_failures_total") == counted
+
+
+async def test_the_bundle_that_decided_guides_its_decision_also_after_a_swap():
+    made, _ = decider()
+    old, new = Guides("old"), Guides("new")
+    made.swap(Serving(controller=old, version="7"))
+    decision = msgspec.structs.replace(await made.decide(ASK), bundle="7")
+    assert made.follow(ASK, decision) == "old"
+    made.swap(Serving(controller=new, version="8"))
+    assert made.follow(ASK, decision) == "old"
+    assert made.follow(ASK, msgspec.structs.replace(decision, bundle="8")) == "new"
 
 
 @pytest.mark.parametrize("reading", [Reading.IN_THREAD, Reading.ALONE])

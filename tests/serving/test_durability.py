@@ -16,6 +16,7 @@ from tests.serving.conftest import ROOT, Engine, Sidecar, running, wait_until
 
 VOTES = "pocket/self_consistency(k=4)@800"
 GROUP_COMMIT_S = 0.05
+LONG = {"model": "pocket", "messages": garbage.MESSAGES, "max_tokens": 4_000}
 CHAT = {"model": "auto", "messages": garbage.MESSAGES}
 
 
@@ -65,6 +66,25 @@ async def test_a_stop_drains_what_is_in_flight_and_exits_with_zero(tmp_path):
         assert await asyncio.to_thread(sidecar.child.wait, 30) == 0
         with OutcomeReader(sidecar.store) as store:
             assert store.outcome(decision_id).status == "ok"
+
+
+async def test_what_a_stop_cuts_short_is_booked_to_the_last_token(tmp_path):
+    with (
+        running(Engine(tmp_path, model="pocket", options=("--token-s", "0.05"))) as slow,
+        running(Sidecar(tmp_path, [slow], server="drain_s = 1.0")) as sidecar,
+    ):
+        async with aiohttp.ClientSession() as session:
+            asked = [asyncio.create_task(session.post(f"{sidecar.url}/v1/chat/completions", json=LONG)) for _ in range(8)]
+            await asyncio.to_thread(wait_until, lambda: slow.running == len(asked))
+            sidecar.child.send_signal(signal.SIGTERM)
+            await asyncio.gather(*asked, return_exceptions=True)
+        assert await asyncio.to_thread(sidecar.child.wait, 30) == 0
+        await asyncio.to_thread(wait_until, lambda: slow.running == 0)
+        with OutcomeReader(sidecar.store) as store:
+            rows = list(store.rows_after(0, 100))
+            assert store.counts().decisions == len(rows) == len(asked)
+        assert {row.outcome.status for row in rows} == {"client_cancelled"}
+        assert sum(row.outcome.ledger.generated for row in rows) == slow.generated > 0
 
 
 async def test_the_ledgers_add_up_to_the_engines_own_counter(tmp_path):
