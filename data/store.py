@@ -51,7 +51,7 @@ class OutcomeStore(OutcomeReader):
         except StoreError:
             os.close(self._owner)
             raise
-        self._writer: GroupWriter[Record] = GroupWriter(self._write, max_queued=max_queued)
+        self._writer: GroupWriter[Record] = GroupWriter(self._write, max_queued=max_queued, text_of=_text_of)
         self._open = True
 
     @property
@@ -128,6 +128,12 @@ def _own(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _text_of(record: Record) -> int:
+    """Characters of what came from outside: a prompt may have megabytes, and so many records must not wait."""
+    text = record.prompt_text if isinstance(record, Decision) else record.answer if isinstance(record, Outcome) else None
+    return len(text) if text else 0
 
 
 def _decision(record: Decision) -> Row:

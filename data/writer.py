@@ -21,6 +21,7 @@ GROUP_S = 0.05
 GROUP_RECORDS = 256  # a commit takes as long as writing some tens of records
 MAX_GROUP_RECORDS = 4_096  # in one transaction, when more than a group has piled up
 MAX_QUEUED = 20_000  # some 50 MB of decisions with their embeddings
+MAX_TEXT = 256 * 1024 * 1024  # characters of the texts that they may hold
 RETRY_S = 0.25
 MAX_RETRY_S = 5.0
 
@@ -41,6 +42,10 @@ class WriterStats(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
+def _none(record: object) -> int:  # noqa: ARG001
+    return 0
+
+
 class _Flush:
     """Stands in the queue; set once everything before it is committed."""
 
@@ -52,16 +57,28 @@ class GroupWriter(Generic[T]):
     """Hands records to `write` in groups, every 50 ms or 256 records, whichever comes first.
 
     When `write` raises `sqlite3.Error` the group stays, the writer is unhealthy, and it tries again with growing pauses;
-    meanwhile at most `max_queued` records wait and the rest are dropped and counted.
+    meanwhile at most `max_queued` records wait, with at most `max_text` characters, and the rest are dropped and counted.
 
     Args:
         write: writes one group in one transaction, all or nothing; returns how many of its records it had to reject.
         max_queued: records that may wait.
+        text_of: how many characters a record's texts have.
+        max_text: characters that may wait; one record more may go over.
     """
 
-    def __init__(self, write: Callable[[Sequence[T]], int], *, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[T]], int],
+        *,
+        max_queued: int = MAX_QUEUED,
+        text_of: Callable[[T], int] = _none,
+        max_text: int = MAX_TEXT,
+    ) -> None:
         self._write = write
         self._max_queued = max_queued
+        self._text_of = text_of
+        self._max_text = max_text
+        self._text = 0
         self._queue: deque[T | _Flush] = deque()
         self._gate = threading.Lock()
         self._some = threading.Event()
@@ -81,11 +98,13 @@ class GroupWriter(Generic[T]):
 
     def put(self, record: T) -> bool:
         """Queue a record; False where it was dropped. Neither waits for the disk nor raises."""
+        text = self._text_of(record)
         with self._gate:
-            if self._waiting >= self._max_queued or self._closing.is_set():
+            if self._waiting >= self._max_queued or self._text >= self._max_text or self._closing.is_set():
                 self._dropped += 1
                 return False
             self._waiting += 1
+            self._text += text
             self._queue.append(record)
         if not self._some.is_set():
             self._some.set()
@@ -154,6 +173,7 @@ class GroupWriter(Generic[T]):
             return False
         with self._gate:
             self._waiting -= len(records)
+            self._text -= sum(map(self._text_of, records))
         for item in group:
             if isinstance(item, _Flush):
                 item.done.set()

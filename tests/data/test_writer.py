@@ -81,6 +81,20 @@ def test_a_put_does_not_wait_for_the_disk_and_memory_is_bounded() -> None:
     writer.close(5)
 
 
+def test_what_waits_is_bounded_by_its_text_as_well() -> None:
+    gate = threading.Event()
+    sink = Sink(gate=gate)
+    writer = GroupWriter(sink.write, text_of=lambda record: record, max_text=100)
+    assert [writer.put(record) for record in (60, 0, 60, 0, 1)] == [True, True, True, False, False]
+    gate.set()
+    assert writer.flush(5)
+    assert writer.put(120)
+    assert writer.flush(5)
+    assert writer.put(1)
+    writer.close(5)
+    assert sink.kept == [60, 0, 60, 120, 1]
+
+
 def test_a_broken_disk_makes_it_unhealthy_and_it_resumes_by_itself() -> None:
     sink = Sink(broken=True)
     writer = GroupWriter(sink.write)
