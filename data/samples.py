@@ -68,7 +68,6 @@ def read_samples(paths: Path | str | Sequence[Path | str]) -> pl.DataFrame:
     Raises:
         DatasetError: a file cannot be read, is empty, or a row does not fit; names file, row, column and reason.
     """
-    import polars as pl
 
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not files:
@@ -76,8 +75,19 @@ def read_samples(paths: Path | str | Sequence[Path | str]) -> pl.DataFrame:
     frames = [check_samples(read_parquet(file), str(file)) for file in files]
     if len(frames) == 1:
         return frames[0]
-    together = pl.concat(frames)
-    _check_unique(together, f"{len(files)} logs together", (*KEY, "source"))
+    return samples_together(frames, f"{len(files)} logs together")
+
+
+def samples_together(frames: Sequence[pl.DataFrame], where: str) -> pl.DataFrame:
+    """Logs one below the other; a row that stands in several, as in a store and its export, counts once.
+
+    Raises:
+        DatasetError: two rows are of one sample and differ.
+    """
+    import polars as pl
+
+    together = pl.concat(frames).unique(maintain_order=True)
+    _check_unique(together, where, (*KEY, "source"))
     return together
 
 

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -157,7 +158,18 @@ class Bundle:
             header = json.loads((folder / "bundle.json").read_bytes())
             arrays = _load_arrays(folder / "arrays.npz")
             return _assemble(folder, header, arrays)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OSError,
+            EOFError,
+            RecursionError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
             raise BundleError(f"bundle {folder} does not fit together ({error!r}): fit it again with this version") from error
 
 

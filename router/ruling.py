@@ -96,7 +96,11 @@ class SingleAction:
             return Aim(situation.paced, attainable=True)
         if situation.confidence is None:
             return Aim(*self._paths.of(situation.allowed).for_target(situation.target))
-        return Aim(*self._paths.promised(situation.allowed, situation.confidence).for_target(situation.target))
+        promised = self._paths.promised(situation.allowed, situation.confidence)
+        if promised.attainable > 0:
+            return Aim(*promised.for_target(situation.target))
+        # Where nothing can be promised, the estimate is the best there is to go by.
+        return Aim(self._paths.of(situation.allowed).for_target(situation.target)[0], attainable=False)
 
 
 def _unhindered(situation: Situation, multiplier: float) -> int:

@@ -2,7 +2,7 @@
 
 A challenger beats a reference when the lower 95% bound of its utility over the reference's is above zero, or when it
 is no less accurate (within `MARGIN`) and surely cheaper at the accuracy of the best fixed action. Knows no registry.
-Source of the intervals: Efron 1979 (percentile bootstrap); of non-inferiority: Piaggio et al. 2012.
+Source of non-inferiority: Piaggio et al. 2012.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def against(challenger: Standing, reference: Standing, name: str, *, seed: int =
     saving = 1 - challenger.cost_usd.mean() / max(float(reference.cost_usd.mean()), 1e-15)
     return Against(
         reference=name,
-        utility=boot.interval(challenger.utility - reference.utility),
-        accuracy=boot.interval(challenger.reward - reference.reward),
+        utility=boot.sure_interval(challenger.utility - reference.utility),
+        accuracy=boot.sure_interval(challenger.reward - reference.reward),
         saving=interval_of(float(saving), 1 - costs[:, 0] / np.maximum(costs[:, 1], 1e-15)),
     )
 

@@ -301,9 +301,12 @@ def fit_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int, 
 
 def _shuffled_predictor(data: TrainingSet, split: Split, weights: Weights, seed: int) -> Predictor:
     """The same fit on rewards dealt out anew among the queries: whatever it gains is an artefact."""
-    order = np.random.default_rng(seed).permutation(len(data.table))
+    rng, order, full = np.random.default_rng(seed), np.arange(len(data.table)), data.table.known_in_full
+    for rows in (np.flatnonzero(full), np.flatnonzero(~full)):
+        order[rows] = rng.permutation(rows)
     table = replace(data.table, reward=data.table.reward[order], weight=data.table.weight[order])
-    return fit_predictor(replace(data, table=table), split, weights, seed)
+    shuffled = fit_predictor(replace(data, table=table), split, weights, seed)
+    return replace(shuffled, costs=fit_costs(data.rows(split.train)))  # of partial rows, other cells are known than were dealt
 
 
 def _bundle(
@@ -371,10 +374,10 @@ def _guard(data: TrainingSet, train: Rows, tuning: Rows, prices: Mapping[str, Pr
 
 
 def _usable(split: Split, table: OutcomeTable) -> Split:
-    """A split with incomplete rows kept out of calibration and test, and repeated questions out of calibration."""
+    """A split with incomplete rows and repeated questions kept out of calibration and test: a copy is no evidence of its own."""
     complete = table.known_in_full
-    calibration = distinct(table.texts, split.calibration[complete[split.calibration]])
-    parts = Split(split.train, calibration, split.test[complete[split.test]])
+    calibration, test = (distinct(table.texts, rows[complete[rows]]) for rows in (split.calibration, split.test))
+    parts = Split(split.train, calibration, test)
     for name, rows in parts._asdict().items():
         if len(rows) < MIN_PART:
             raise DatasetError(f"the {name} part has {len(rows)} different queries of {len(table)}: collect more, or other questions")

@@ -27,7 +27,7 @@ from rheostat.training.fit import CANDIDATES, MIN_QUERIES, Progress, check_table
 from rheostat.training.guarantee import Certificate, certify, is_binary, p_values, walk
 from rheostat.training.learners import TrainingSet
 from rheostat.training.outcomes import OutcomeTable
-from rheostat.training.split import Split, positions
+from rheostat.training.split import Split, distinct, positions
 
 N_FITS = 4
 TRAIN_SHARE = 0.4
@@ -246,7 +246,7 @@ def fitted_pool(data: TrainingSet, prices: Mapping[str, Price], *, seed: int) ->
     table = data.table
     place = positions(table.texts, f"guarantee-{seed}")
     train, platt = place < TRAIN_SHARE, (place >= TRAIN_SHARE) & (place < TRAIN_SHARE + PLATT_SHARE)
-    rest = np.flatnonzero(~train & ~platt)
+    rest = distinct(table.texts, np.flatnonzero(~train & ~platt))  # a copy of a question is no evidence of its own
     if min(train.sum(), platt.sum() * 4, len(rest)) < MIN_QUERIES:
         raise DatasetError(f"{len(table)} queries leave {len(rest)} outside the fit: a guarantee needs more different questions")
     split = Split(np.flatnonzero(train), np.flatnonzero(platt), rest)

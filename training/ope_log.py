@@ -39,7 +39,7 @@ class LiveLog:
 
 
 def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
-    """The rows whose action the bundle knows.
+    """The rows of the log; those whose action the bundle does not know have no weight, and count all the same.
 
     Raises:
         DatasetError: a file does not fit, no row can be used, or the rows tell nothing apart; says why.
@@ -50,9 +50,9 @@ def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
     forced = frame["rule"] == FORCED
     frame = frame.filter(~forced.fill_null(False))
     # An unclipped weight is 1 / propensity: clipping would hide what the estimators have to weigh.
-    table, counts = live_table(frame, [str(action) for action in bundle.actions], max_weight=np.inf)
+    table, counts = live_table(frame, [str(action) for action in bundle.actions], max_weight=np.inf, keep_unknown=True)
     counts |= {"forced by the client": int(forced.sum())} if forced.any() else {}
-    if not len(table):
+    if not (table.weight > 0).any():
         why = ", ".join(f"{count} {fate}" for fate, count in counts.items()) or "the log is empty"
         raise DatasetError(
             f'no live row can be used ({why}): rewards are needed, texts (store_prompts = "full"), and actions that the bundle knows'
@@ -64,11 +64,12 @@ def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
 
 def _check_informative(table: OutcomeTable) -> None:
     """Refuse a log that no interval could be drawn from."""
+    n_known = int((table.weight > 0).any(axis=1).sum())
     if len(set(table.texts)) < 2:
         raise DatasetError(f"all {len(table)} usable rows ask the same question: queries are what is resampled, log different ones")
     rewards = table.reward[table.weight > 0]
     if rewards.min() == rewards.max():
-        raise DatasetError(f"reward is {rewards[0]:g} in all {len(table)} usable rows: nothing tells actions apart, check how it is given")
+        raise DatasetError(f"reward is {rewards[0]:g} in all {n_known} usable rows: nothing tells actions apart, check how it is given")
 
 
 def logged_bandit(
@@ -86,13 +87,14 @@ def logged_bandit(
     table = log.table
     multiplier, _ = held_out_path(bundle, prices).for_target(target)
     picks = picks_of(bundle, table, prices, [multiplier], encoder=encoder)[:, 0]
+    rows, known, n_actions = np.arange(len(table)), (table.weight > 0).any(axis=1), len(table.actions)
     taken = table.weight.argmax(axis=1)
-    rows = np.arange(len(table))
     return LoggedBandit(
-        action=taken,
+        # What the bundle does not know is one action more, which it never takes.
+        action=np.where(known, taken, n_actions),
         reward=table.reward[rows, taken],
-        propensity=1.0 / table.weight[rows, taken],
-        p_eval=np.eye(len(table.actions))[picks],
+        propensity=1.0 / np.where(known, table.weight[rows, taken], 1.0),
+        p_eval=np.eye(n_actions, n_actions + 1)[picks],
         query=np.unique(table.texts, return_inverse=True)[1].reshape(-1),
     )
 
@@ -115,13 +117,16 @@ def held_out_path(bundle: Bundle, prices: Mapping[str, Price]) -> MultiplierPath
 
 
 def modelled_rewards(table: OutcomeTable, encoder: Encoder, *, seed: int = 0) -> Array:
-    """(n, a) rewards of every action by logistic regression, each row's fitted on the other folds' texts."""
+    """(n, a + 1) rewards of every action by logistic regression, each row's fitted on the other folds' texts.
+
+    The last column is for what no bundle takes; see `logged_bandit`.
+    """
     data = training_set(table, encoder)
     q = np.zeros(table.reward.shape)
     for part in folds(table.texts, N_FOLDS, seed=seed):
         rest = np.setdiff1d(np.arange(len(table)), part)
         q[part] = _fitted(data, rest, part, seed) if len(rest) else 0.5
-    return q
+    return np.column_stack([q, np.zeros(len(q))])
 
 
 def _fitted(data: TrainingSet, rest: np.ndarray, part: np.ndarray, seed: int) -> Array:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +129,7 @@ class OutcomeTable:
                 cells: dict[str, Any] = {name: stored[name] for name in CELLS}
             heads = {name: tuple(values) for name, values in heads.items()}
             return cls(**heads, **cells)
-        except (KeyError, TypeError, ValueError, EOFError) as error:
+        except (KeyError, TypeError, ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
             raise DatasetError(f"{path} is no outcome table ({error}): write it with OutcomeTable.save") from error
 
     def _heads(self) -> dict[str, list[str] | list[int]]:

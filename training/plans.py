@@ -167,7 +167,7 @@ def fit_sequence(
     )
     policy = fit_policy(train, arms, table.prices, scale=scale, seed=seed)
     allowed = gain(policy, calibration, arms, table.prices)
-    bound = Bootstrap(len(allowed.router), seed=seed).interval(allowed.sequential - allowed.router)
+    bound = Bootstrap(len(allowed.router), seed=seed).sure_interval(allowed.sequential - allowed.router)
     plan = make_plan(policy, calibration, arms, table.prices)
     return PlanFit(plan if bound.low > 0 else None, _report(plan, test, table, bound, seed))
 

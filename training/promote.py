@@ -37,7 +37,7 @@ def promote(
     """Make a version the champion if it beats the best fixed action and the champion; see `contest` for what that takes.
 
     Args:
-        challenger: a version's number; None takes the newest.
+        challenger: a version's number, also of one that was rolled back; None takes the newest, unless that was.
         prices: by model, as the sidecar has them.
         force: promote whatever the comparison says; it is still made, and written down.
         seed: of the bootstrap.
@@ -93,6 +93,11 @@ def _challenger(registry: Registry, number: int | None) -> Version:
     version = registry.latest() if number is None else registry.version(number)
     if version is None:
         raise RegistryError(f"{registry.model} has no versions: run `rheostat train` first")
+    if number is None and version.rolled_back is not None:
+        why = version.rolled_back or "nobody said why"
+        raise RegistryError(
+            f"version {version.version}, the newest, was rolled back ({why}): train another, or name it to promote it again"
+        )
     return version
 
 

@@ -33,6 +33,7 @@ VERDICT_TAG = "rheostat.verdict"
 REASON_TAG = "rheostat.reason"
 PREVIOUS_TAG = "rheostat.previous"
 FORCED_TAG = "rheostat.forced"
+ROLLED_BACK = "rolled_back"
 
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
@@ -66,6 +67,11 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         """The version that was champion when this one became it."""
         text = self.tags.get(PREVIOUS_TAG, "")
         return int(text) if text.isdigit() else None
+
+    @property
+    def rolled_back(self) -> str | None:
+        """Why it is champion no more, where that was undone; empty where nobody said."""
+        return self.tags.get(REASON_TAG, "") if self.tags.get(VERDICT_TAG) == ROLLED_BACK else None
 
 
 class Registry:
@@ -142,7 +148,7 @@ class Registry:
             raise RegistryError(f"{self.model} has no earlier champion to go back to: promote a version instead")
         earlier = self.version(current.previous)
         with mlflow_client(self.uri) as client:
-            self._tag(client, current.version, "rolled_back", reason)
+            self._tag(client, current.version, ROLLED_BACK, reason)
             client.set_registered_model_alias(self.model, ALIAS, str(earlier.version))
         return earlier
 

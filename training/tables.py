@@ -17,7 +17,7 @@ import numpy as np
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.outcomes import OutcomeReader
-from rheostat.data.samples import read_samples, samples_frame
+from rheostat.data.samples import read_samples, samples_frame, samples_together
 from rheostat.data.schema import Action
 from rheostat.data.segment_files import read_segments, rows_frame, with_rewards
 from rheostat.data.segments import Row
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_WEIGHT = 20.0
 LIVE_DATASET = "live"
+UNKNOWN = SEVERAL_ACTIONS, UNKNOWN_ACTION = "several actions", "unknown action"  # why a row that was drawn tells of no action here
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def load_training_data(
         live += [rows] if len(rows) else []
     if not logs:
         raise DatasetError(f"no samples in {', '.join(map(str, paths)) or 'no files'}: collect a log first, live traffic alone is partial")
-    log = SampleLog.of(pl.concat(logs))
+    log = SampleLog.of(samples_together(logs, "the logs together"))
     table = label(log, default_actions(log) if actions is None else actions, seed=seed)
     digests = {path.name: digest_file(path) for path in paths}
     if not live:
@@ -83,18 +84,27 @@ def load_training_data(
     return TrainingData(table.joined(partial), log, digests, counts)
 
 
-def live_table(frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT) -> tuple[OutcomeTable, dict[str, int]]:
+def live_table(
+    frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT, keep_unknown: bool = False
+) -> tuple[OutcomeTable, dict[str, int]]:
     """Rows of segments as a partial table over `actions`, and how many were used or left out and why.
 
     A row is used when the request was answered and rewarded, its text was kept, and one action of the table answered it:
     what several actions came to says nothing of the first of them alone. Where answers are checked, all rows are left out,
     not only those that another answer followed: that would keep the questions at which the action did well.
+
+    Args:
+        frame: the rows.
+        actions: of the table.
+        max_weight: where 1/propensity is cut.
+        keep_unknown: whether rows that would be used but for what was drawn, several actions or one of no table, stay as
+            rows of weight 0. A mean over all traffic needs them: without them the others' propensities are too small.
     """
     import polars as pl
 
     rows = with_rewards(frame).with_columns(_fate(actions).alias("fate"))
     counts = {str(fate): int(count) for fate, count in rows["fate"].value_counts().iter_rows()}
-    used = rows.filter(pl.col("fate") == "used")
+    used = rows.filter(pl.col("fate").is_in(["used", *(UNKNOWN if keep_unknown else ())]))
     return _partial(used, tuple(actions), max_weight), counts
 
 
@@ -146,8 +156,6 @@ def _fate(actions: Sequence[str]) -> pl.Expr:
     return (
         pl.when(pl.col("action").is_null())
         .then(pl.lit("no decision"))
-        .when(pl.col("rule") == SEQUENTIAL)
-        .then(pl.lit("several actions"))
         .when(pl.col("checked"))
         .then(pl.lit("checked"))
         .when(pl.col("status") != "ok")
@@ -156,18 +164,21 @@ def _fate(actions: Sequence[str]) -> pl.Expr:
         .then(pl.lit("no reward"))
         .when(pl.col("prompt_text").is_null())
         .then(pl.lit("text not kept"))
+        .when(pl.col("rule") == SEQUENTIAL)
+        .then(pl.lit(SEVERAL_ACTIONS))
         .when(~pl.col("action").is_in(list(actions)))
-        .then(pl.lit("unknown action"))
+        .then(pl.lit(UNKNOWN_ACTION))
         .otherwise(pl.lit("used"))
     )
 
 
 def _partial(used: pl.DataFrame, actions: tuple[str, ...], max_weight: float) -> OutcomeTable:
-    n, taken = len(used), [actions.index(action) for action in used["action"]]
+    n, known = len(used), np.flatnonzero((used["fate"] == "used").to_numpy())
+    taken = [actions.index(used["action"][int(row)]) for row in known]
 
     def cells(values: pl.Series) -> Array:
         spread = np.zeros((n, len(actions)))
-        spread[np.arange(n), taken] = values.to_numpy()
+        spread[known, taken] = values.to_numpy()[known]
         return spread
 
     generated = used["completion_tokens"] + used["verifier_tokens"] + used["wasted_tokens"]

@@ -96,8 +96,11 @@ def test_what_cannot_be_promised_gets_the_policy_that_promises_most(sure):
     assert (beyond.action, beyond.multiplier) == (best.action, best.multiplier)
 
 
-def test_without_fresh_queries_nothing_is_promised(single):
-    assert not single.rule(confident(0.3)).promised
+def test_without_fresh_queries_nothing_is_promised_and_the_estimate_decides(single):
+    for target in (0.3, 0.6, 0.93):
+        plain, asked = single.rule(situation(target=target)), single.rule(confident(target))
+        assert (asked.action, asked.multiplier) == (plain.action, plain.multiplier)
+        assert (asked.promised, asked.feasible) == (False, False)
 
 
 def test_a_cap_or_a_load_that_changes_the_choice_takes_the_promise(sure):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,10 +28,28 @@ def test_of_two_policies_at_most_one_is_better(seed, gap):
 
 
 def test_a_cheaper_policy_wins_at_equal_accuracy_and_not_when_it_loses_accuracy():
-    dear = standing(cost=1.0)
-    assert against(standing(utility=-0.0, cost=0.5), dear, "dear").cheaper
-    assert not against(standing(reward=0.5 - 3 * MARGIN, cost=0.5), dear, "dear").won
-    assert not against(standing(cost=1.5), dear, "dear").won
+    dear = standing(cost=1.0, n=1000)
+    assert against(standing(utility=-0.0, cost=0.5, n=1000), dear, "dear").cheaper
+    assert not against(standing(reward=0.5 - 3 * MARGIN, cost=0.5, n=1000), dear, "dear").won
+    assert not against(standing(cost=1.5, n=1000), dear, "dear").won
+
+
+@pytest.mark.parametrize(("n", "enough"), [(5, False), (50, False), (300, False), (1000, True)])
+def test_policies_that_agree_on_a_few_queries_are_not_shown_to_be_equally_accurate(n, enough):
+    same = np.full(n, 0.5)
+    assert against(Standing(same, same, same / 2), Standing(same, same, same), "dear").cheaper is enough
+
+
+def test_a_worse_policy_seldom_wins_however_few_queries_there_are():
+    rng = np.random.default_rng(0)
+    for n in (5, 20, 50, 400):
+        won = []
+        for _ in range(200):
+            worse = np.where(rng.random(n) < 0.03, 0.0, 1.0)  # wrong on 3 of 100 where the other is right, and cheaper
+            won.append(
+                against(Standing(worse - 0.9, worse, np.full(n, 0.9)), Standing(np.zeros(n), np.ones(n), np.ones(n)), "other").cheaper
+            )
+        assert np.mean(won) <= 0.05, n
 
 
 def test_intervals_of_no_difference_cover_zero_about_as_often_as_they_say():

@@ -17,6 +17,8 @@ from rheostat.training.fit import (
     CANDIDATES,
     LEARNERS,
     STACKED,
+    _shuffled_predictor,
+    _usable,
     cross_fitted,
     fit,
     fit_predictor,
@@ -202,3 +204,27 @@ def test_a_bundle_keeps_the_lexicon_of_its_training_texts(tmp_path):
 
 def test_without_tokens_there_is_no_lexicon():
     assert fitted().bundle.lexicon is None
+
+
+def test_the_shuffled_control_knows_what_actions_cost_also_beside_live_rows():
+    whole = simulated_table()
+    live = np.arange(0, len(whole), 2)
+    cells = {name: getattr(whole, name).copy() for name in ("reward", "tokens", "weight")}
+    for values in cells.values():
+        values[live, 1:] = 0.0
+    data = training_set(replace(whole, **cells), WordEncoder())
+    split = split_rows(whole.texts, seed=0)
+    complete = split._replace(**{name: rows[data.table.known_in_full[rows]] for name, rows in split._asdict().items() if name != "train"})
+    made = [make(data, complete, CANDIDATES["logistic"], 0) for make in (fit_predictor, _shuffled_predictor)]
+    honest, shuffled = (predictor.costs.tokens(data.features) for predictor in made)
+    np.testing.assert_array_equal(shuffled, honest)
+    assert np.abs(made[0].p_correct(data.features) - made[1].p_correct(data.features)).max() > 0.1
+
+
+def test_a_question_asked_again_is_tested_once():
+    once = simulated_table()
+    twice = once.rows(np.repeat(np.arange(len(once)), 2))
+    twice = replace(twice, query_ids=tuple(map(str, range(len(twice)))))
+    parts = _usable(split_rows(twice.texts, seed=0), twice)
+    for rows in (parts.calibration, parts.test):
+        assert len({twice.texts[row] for row in rows}) == len(rows)

@@ -19,6 +19,7 @@ from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle
 from rheostat.router.controller import Controller
 from rheostat.serving.recorder import Recorder
+from rheostat.training.guarantee_live import certify_live
 from rheostat.training.judged import price_vector
 from rheostat.training.ope import ESTIMATORS, Evaluated, evaluate_policy
 from rheostat.training.ope_log import logged_bandit, modelled_rewards, picks_of, read_live
@@ -48,6 +49,43 @@ def write(path: Path, *, text: bool = True, rule: str = "average") -> None:
             )
             ledger = Ledger(calls=1, prompt=1, completion=100 if dear else 10)
             store.put(Outcome(decision_id=name, finished_s=i + 1.0, status="ok", ledger=ledger, cost_usd=0.0, latency_s=0.1, reward=reward))
+
+
+def test_what_was_drawn_beside_the_bundles_actions_counts_with_no_weight(tmp_path):
+    """A log in which half of the draws were of several actions or of an action the bundle does not have."""
+    router, values = bundle(tmp_path / "bundle", knows=True), []
+    for seed in range(6):
+        rng, path = np.random.default_rng(seed), tmp_path / f"{seed}.db"
+        with OutcomeStore(path) as store:
+            for i in range(400):
+                hard, drawn = bool(i % 2), int(rng.integers(4))
+                action = [*ACTIONS, ACTIONS[0], "m/direct@3"][drawn]
+                name, reward = f"d{i:04}", float(rng.random() < 0.9) if drawn == 1 else float(not hard)
+                rule = "sequential" if drawn == 2 else "average"
+                text = f"{'hard' if hard else 'easy'} {i}"
+                store.put(
+                    Decision(
+                        decision_id=name, query_id=name, created_s=float(i), action=action, propensity=0.25, rule=rule, prompt_text=text
+                    )
+                )
+                store.put(
+                    Outcome(
+                        decision_id=name,
+                        finished_s=i + 1.0,
+                        status="ok",
+                        ledger=Ledger(calls=1),
+                        cost_usd=0.0,
+                        latency_s=0.1,
+                        reward=reward,
+                    )
+                )
+        log = read_live([path], router)
+        assert log.counts["several actions"] + log.counts["unknown action"] + log.counts["used"] == len(log.table) == 400
+        found = evaluate_policy(logged_bandit(log, router, target=0.9, prices={}), modelled_rewards(log.table, router.encoder))
+        assert found.diagnostics.overlap_interval[0] <= 1 <= found.diagnostics.overlap_interval[1]
+        values.append(found.estimates["ips"].value)
+        assert not certify_live(log, router, prices={}, target=0.97).certificate.feasible
+    assert np.mean(values) == pytest.approx(TRUTH, abs=0.12)  # without them it was 1.9
 
 
 def test_a_router_that_knows_is_worth_what_it_would_earn(tmp_path):

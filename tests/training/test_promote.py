@@ -122,3 +122,26 @@ def unreadable(registry, tmp_path) -> int:
 def test_without_versions_the_error_says_to_train(registry):
     with pytest.raises(RegistryError, match="rheostat train"):
         promote(registry, prices={})
+
+
+def test_a_version_that_was_rolled_back_is_promoted_again_only_by_name(registry, register):
+    first, second = register(knows=False), register(knows=True)
+    promote(registry, first, prices={}, force=True)
+    promote(registry, prices={})
+    rollback(registry, "answers in French")
+    with pytest.raises(RegistryError, match=f"version {second}, the newest, was rolled back .answers in French."):
+        promote(registry, prices={})
+    assert champion(registry) == first
+    assert promote(registry, second, prices={}).promoted
+    assert registry.version(second).rolled_back is None
+
+
+def test_a_damaged_test_table_is_a_sentence_and_no_bar_to_force(registry, tmp_path):
+    made = bundle(tmp_path / "made", knows=True).save(tmp_path / "bundle")
+    table().save(tmp_path / "table.npz")
+    whole = (tmp_path / "table.npz").read_bytes()
+    (tmp_path / "table.npz").write_bytes(whole[: len(whole) // 2])
+    registry.register(registry.log_training(Training(bundle_folder=made, evaluation={}, test_table=tmp_path / "table.npz")))
+    with pytest.raises(DatasetError, match="no outcome table"):
+        promote(registry, prices={})
+    assert promote(registry, prices={}, force=True).promoted

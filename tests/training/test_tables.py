@@ -1,6 +1,8 @@
 import hashlib
+import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 
 from rheostat.data.errors import DatasetError
@@ -153,3 +155,13 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR")
     with pytest.raises(DatasetError, match=r"bad\.parquet"):
         load_training_data([tmp_path / "bad.parquet"])
+
+
+def test_a_sample_in_two_logs_counts_once_and_one_that_differs_is_refused(log, tmp_path):
+    once = load_training_data([log])
+    shutil.copy(log, tmp_path / "copy.parquet")
+    assert load_training_data([log, tmp_path / "copy.parquet"]).table.digest == once.table.digest
+    changed = samples_frame(samples()).with_columns(answer=pl.lit("2"))
+    write_samples(tmp_path / "other.parquet", changed)
+    with pytest.raises(DatasetError, match="comes more than once"):
+        load_training_data([log, tmp_path / "other.parquet"])
