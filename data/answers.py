@@ -22,7 +22,7 @@ SHORT_CHARS = 80  # a text reply no longer than this is an answer as a whole
 _MARKER = re.compile(r"(?P<box>\\boxed\s?\{)|####|\banswer\s?(?:is|are|:|=)[ \t]*:?", re.IGNORECASE)
 _NUMBER = re.compile(
     r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
-    r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9./]))?"
+    r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9/]|\.[0-9]))?"
 )
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 _LONE_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])((?:[AI](?!\s+[a-z]))|[B-HJ-Z])(?![A-Za-z0-9'’])")
