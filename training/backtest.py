@@ -221,7 +221,7 @@ def sequential_policy(bench: Bench, stacked: Stacked, *, on_progress: Callable[[
         raise DatasetError("the log has several samples of a cell: the sequential policy needs one answer each")
     train = Episodes.of(stacked.held_in, bench.answers_before, bench.before.reward, bench.expected_before, bench.before.cost_usd)
     test = Episodes.of(stacked.held_out, bench.answers, bench.truth.reward, bench.expected, bench.truth.cost_usd)
-    scale = float(bench.before.cost_usd[:, baselines.best_fixed(bench.before)].mean())
+    scale = baselines.scale_usd(bench.before)
     return spend_along(fit_sequential(train, scale=scale, seed=bench.seed, on_progress=on_progress), test)
 
 
@@ -250,7 +250,7 @@ def judge_all(bench: Bench, spends: Mapping[str, Spend], stacked: Stacked, contr
 
 def _gains(bench: Bench, stacked: Stacked, control: Stacked, boot: Bootstrap) -> tuple[Interval, Interval]:
     """Utility of the prompt-only router over the best fixed action and over the shuffled control."""
-    scale = float(bench.before.cost_usd[:, baselines.best_fixed(bench.before)].mean())
+    scale = baselines.scale_usd(bench.before)
     router, shuffled = (
         baselines.policy_utility(each.held_out, bench.expected, bench.truth, scale_usd=scale) for each in (stacked, control)
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rheostat.data.errors import DatasetError
 from rheostat.router.frontier import upper_hull
 from rheostat.router.rules import choose_along
 from rheostat.training.outcomes import Array
@@ -69,6 +70,18 @@ def best_fixed(truth: Costed) -> int:
     """The most accurate action on average, the cheaper of equals."""
     accuracy, cost = truth.reward.mean(axis=0), truth.cost_usd.mean(axis=0)
     return int(np.lexsort((cost, -np.round(accuracy, 9)))[0])
+
+
+def scale_usd(truth: Costed) -> float:
+    """Mean cost of the best fixed action in USD, which utilities are priced by.
+
+    Raises:
+        DatasetError: it costs nothing, so there is nothing to save.
+    """
+    cost = float(truth.cost_usd[:, best_fixed(truth)].mean())
+    if not cost > 0:
+        raise DatasetError("the most accurate action costs nothing at these prices: take it, or give its model a price (usd_per_1m_output)")
+    return cost
 
 
 def mixture_hull(truth: Costed) -> Array:

@@ -124,7 +124,7 @@ class _Reference:
     def of(cls, challenger: Bundle, test: OutcomeTable, prices: Mapping[str, Price]) -> _Reference:
         held = kept_queries(challenger, prices)
         best = baselines.best_fixed(held)
-        scale = float(held.cost_usd[:, best].mean())
+        scale = baselines.scale_usd(held)
         table = test.only([str(action) for action in challenger.actions])
         truth = Costed(table.reward, table.tokens, table.cost_usd(prices))
         utility = baselines.fixed_utility(held, truth, scale_usd=scale)

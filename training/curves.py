@@ -17,6 +17,7 @@ from rheostat.router.frontier import upper_hull
 from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
 
 HULL_DRAWS = 100
+NEXT_TO_NOTHING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,10 @@ def cost_interval(spend: Spend, reference: Spend, boot: Bootstrap) -> tuple[floa
     """
     target, fixed = float(reference.reward.mean()), float(reference.cost.mean())
     own = cost_at(spend.cost.mean(axis=0), spend.reward.mean(axis=0), target)
+    free = NEXT_TO_NOTHING * fixed  # what costs nothing at all is so much cheaper
     draws = [boot.means(each)[:HULL_DRAWS] for each in (spend.cost, spend.reward, reference.reward, reference.cost)]
-    ratios = [cost[0] / cost_at(own_cost, reward, aim[0]) for own_cost, reward, aim, cost in zip(*draws, strict=True)]
-    return own, interval_of(fixed / own, np.array(ratios))
+    ratios = [cost[0] / max(cost_at(own_cost, reward, aim[0]), free) for own_cost, reward, aim, cost in zip(*draws, strict=True)]
+    return own, interval_of(fixed / max(own, free), np.array(ratios))
 
 
 def apgr(reward: Array, strong_share: Array, weak: float, strong: float) -> float:

@@ -54,7 +54,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, 
     """
     truth, boot, names = judged.truth, Bootstrap(len(test), seed=facts.seed), list(test.actions)
     path, best = paths.of(paths.every), baselines.best_fixed(kept)
-    utilities = _utilities(judged, kept, shuffled, best)
+    utilities = _utilities(judged, kept, shuffled)
     gain = boot.sure_interval(utilities.router - utilities.best_fixed)
     over_shuffled = boot.sure_interval(utilities.router - utilities.shuffled)
     router = _along(judged, truth, path)
@@ -103,8 +103,8 @@ class _Utilities(NamedTuple):
     scale_usd: float
 
 
-def _utilities(judged: Judged, kept: Costed, shuffled: Judged, best: int) -> _Utilities:
-    scale = float(kept.cost_usd[:, best].mean())
+def _utilities(judged: Judged, kept: Costed, shuffled: Judged) -> _Utilities:
+    scale = baselines.scale_usd(kept)
     router, control = (
         baselines.policy_utility(each.p_correct, each.cost_usd, judged.truth, scale_usd=scale) for each in (judged, shuffled)
     )

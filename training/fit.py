@@ -30,7 +30,7 @@ from rheostat.router.lexicon import with_lexicon
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Learner, Predictor
 from rheostat.router.stopping import StopModel
-from rheostat.training.baselines import best_fixed, policy_utility
+from rheostat.training.baselines import best_fixed, policy_utility, scale_usd
 from rheostat.training.bootstrap import Interval
 from rheostat.training.evaluate import CONFIDENCE, Facts, evaluate
 from rheostat.training.evaluation import Evaluation
@@ -243,7 +243,7 @@ def choose(train: TrainingSet, prices: Mapping[str, Price], seed: int) -> Chosen
     logits = cross_fitted(train, seed)
     complete = np.flatnonzero(train.table.known_in_full)
     truth = costed(train.table.rows(complete), prices)
-    scale = float(truth.cost_usd[:, best_fixed(truth)].mean())
+    scale = scale_usd(truth)
     cost = _expected_cost(fit_costs(train), train, prices)[complete]
     candidates = {**CANDIDATES, STACK: stack_weights(logits, train, complete)}
     utilities = {}

@@ -220,8 +220,11 @@ class _QueryBootstrap:
         plain = self.ratio(values, np.ones_like(values))
         if bounds is None:
             return plain
-        per_query = self._total(values) / self._rows
-        return msgspec.structs.replace(plain, bernstein=bernstein_interval(per_query, *bounds))
+        # Queries count by their rows, so that the mean of what is bounded here is the mean over rows.
+        share, (low, high) = self._rows / self._rows.mean(), bounds
+        ends = [bound * each for bound in (low, high) for each in (share.min(), share.max())]
+        interval = bernstein_interval(self._total(values) / self._rows.mean(), float(min(ends)), float(max(ends)))
+        return msgspec.structs.replace(plain, bernstein=interval)
 
     def ratio(self, above: Array, below: Array) -> Estimate:
         """The ratio of two sums over rows."""

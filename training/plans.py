@@ -22,7 +22,7 @@ from rheostat.router.predictor import PriceVector
 from rheostat.router.rules import MultiplierPath, choose_rows, multiplier_grid
 from rheostat.router.sequential import SequentialPolicy
 from rheostat.training import sequential
-from rheostat.training.baselines import WORTH, Costed, best_fixed, policy_utility
+from rheostat.training.baselines import WORTH, Costed, policy_utility, scale_usd
 from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
 from rheostat.training.curves import Spend
 from rheostat.training.draws import Draws, draw
@@ -156,7 +156,7 @@ def fit_sequence(
     whole = _whole(bundle, data, p, prices)
     parts = {name: rows[_drawable(data.table, log)[rows]] for name, rows in split._asdict().items()}
     calibration = whole.rows(parts["calibration"])
-    arms, scale = useful_arms(calibration), float(calibration.truth.cost_usd[:, best_fixed(calibration.truth)].mean())
+    arms, scale = useful_arms(calibration), scale_usd(calibration.truth)
     if len(arms) < 2 or len(parts["train"]) < MIN_QUERIES:
         why = f"not fitted: {len(arms)} useful actions and {len(parts['train'])} training queries; 2 and {MIN_QUERIES} are needed"
         return PlanFit(None, SequentialReport(actions=_names(data, arms), used=False, reason=why))

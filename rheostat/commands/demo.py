@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rheostat.commands.common import Json, Seed, show, write_json
+from rheostat.commands.common import Json, Seed, show
 
 
 def demo(
@@ -30,10 +31,15 @@ def demo(
         for name in stop_kept(state):
             typer.echo(f"stopped {name}")
         return
-    result = Demonstration(state, n_queries=queries, seed=seed, say=typer.echo).run(keep=keep)
+    say = partial(typer.echo, err=str(json) == "-")
+    result = Demonstration(state, n_queries=queries, seed=seed, say=say).run(keep=keep)
     columns = ["policy", "accuracy (95%)", "tokens/query", "calls/query", "seconds/query"]
-    show("held-out queries: fixed actions from the kept log, the router live", columns, [row.cells for row in result.rows])
+    show(
+        "held-out queries: fixed actions from the kept log, the router live",
+        columns,
+        [row.cells for row in result.rows],
+        json=json,
+        value=result,
+    )
     for line in result.notes:
-        typer.echo(line)
-    if json is not None:
-        write_json(json, result)
+        say(line)

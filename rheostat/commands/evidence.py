@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Encoder = Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
+OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "state", "seed")  # options that only splits of a log have
 
 
 def guarantee(
@@ -50,6 +52,7 @@ def guarantee(
     Example: rheostat guarantee log.parquet --target 0.8 --delta 0.1 --splits 200
     """
     if policy is not None:
+        _refuse(context, OF_SPLITS, "--policy promises from a live log, without splits")
         promised = _guarantee_live(table, policy, target, delta, prices=prices, json=json)
         track(context, mlflow, promised, table)
         return
@@ -71,6 +74,13 @@ def guarantee(
         )  # fmt: skip
     _show_check(check, json)
     track(context, mlflow, check, table)
+
+
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that were given and would change nothing."""
+    given = [name for name in names if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise typer.BadParameter(f"{why}: leave out --{given[0]}")
 
 
 def _show_check(check: Check, json: Path | None) -> None:

@@ -61,3 +61,11 @@ def test_random_routing_recovers_half_of_the_gap():
 
 def test_equal_arms_have_no_gap_to_recover():
     assert apgr(np.array([0.5]), np.array([0.5]), 0.5, 0.5) == 0.0
+
+
+def test_a_policy_that_costs_nothing_is_so_much_cheaper():
+    reward = np.random.default_rng(0).random((100, 1))
+    cost, ratio = cost_interval(Spend(reward, np.zeros((100, 1))), Spend(reward, np.ones((100, 1))), Bootstrap(100))
+    assert cost == 0
+    assert np.isfinite([ratio.value, ratio.low, ratio.high]).all()
+    assert ratio.low > 1000

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rheostat.data.errors import DatasetError
+from rheostat.data.ledger import Price
 from rheostat.data.schema import Constraints, Query
 from rheostat.router.ask import Ask
 from rheostat.router.bundle import Bundle, check_canary
@@ -228,3 +229,8 @@ def test_a_question_asked_again_is_tested_once():
     parts = _usable(split_rows(twice.texts, seed=0), twice)
     for rows in (parts.calibration, parts.test):
         assert len({twice.texts[row] for row in rows}) == len(rows)
+
+
+def test_without_a_price_there_is_nothing_to_save_and_it_is_said():
+    with pytest.raises(DatasetError, match="costs nothing at these prices"):
+        fit(simulated_table(), encoder=WordEncoder(), encoder_name="words", prices=dict.fromkeys(PRICES, Price(usd_per_1m_output=0.0)))

@@ -158,3 +158,13 @@ def test_lengths_that_differ_and_empty_logs_are_refused():
         LoggedBandit(log.action[:0], log.reward[:0], log.propensity[:0], log.p_eval[:0], log.query[:0])
     with pytest.raises(DatasetError, match="reward model"):
         evaluate_policy(log, q[:, :2])
+
+
+def test_the_bernstein_interval_is_around_the_value_also_where_one_query_is_asked_most():
+    query = np.concatenate([np.zeros(300, int), np.arange(1, 301)])
+    reward = np.where(query == 0, 1.0, 0.0)
+    log = LoggedBandit(np.zeros(600, int), reward, np.ones(600), np.tile([1.0, 0.0], (600, 1)), query)
+    found = evaluate_policy(log, np.zeros((600, 2))).estimates["ips"]
+    assert found.value == 0.5
+    low, high = found.bernstein
+    assert low < found.value < high

@@ -175,3 +175,13 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path):
     write(tmp_path / "log.db", text=False)
     with pytest.raises(DatasetError, match="240 text not kept"):
         read_live([tmp_path / "log.db"], bundle(tmp_path / "bundle", knows=True))
+
+
+def test_options_of_the_other_kind_of_promise_are_refused(tmp_path):
+    served(tmp_path / "log.db", bundle(tmp_path / "a", knows=False), 300, seed=1000)
+    folder = bundle(tmp_path / "b", knows=True).save(tmp_path / "bundle")
+    arguments = ["guarantee", str(tmp_path / "log.db"), "--policy", str(folder), "--target", "0.9"]
+    refused = CliRunner().invoke(app, [*arguments, "--splits", "50"])
+    assert refused.exit_code == 2
+    assert "leave out --splits" in refused.stderr
+    assert CliRunner().invoke(app, arguments).exit_code == 0
