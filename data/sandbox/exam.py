@@ -15,11 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from rheostat.data.errors import SandboxError
+from rheostat.data.errors import DatasetError, SandboxError
 from rheostat.data.sandbox.host import Cell, Sandbox
 
 PACKAGE = "rheostat.data.sandbox"
 HERE = Path(__file__).parent
+UNUSABLE = "unusable "  # as the examiner says it
 
 
 class Verdict(NamedTuple):
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
 
 
 def run_tests(sandbox: Sandbox, solution: str, tests: str, *, names: Sequence[str] = ()) -> Verdict:
-    """Run tests against a solution: asserts, `test_` functions and unittest cases.
+    """Run tests against a solution: asserts, `test_` functions (also async), `Test` classes and unittest cases.
 
     Args:
         sandbox: where both run.
@@ -40,6 +41,7 @@ def run_tests(sandbox: Sandbox, solution: str, tests: str, *, names: Sequence[st
         names: what the tests take from the solution; all that it defines where empty.
 
     Raises:
+        DatasetError: the tests check nothing, so that every solution would pass.
         SandboxError: no cell could be made, or only one that a solution could break out of into the tests.
     """
     if sandbox.isolation == "process" and os.getuid() != 0:
@@ -53,7 +55,7 @@ def run_tests(sandbox: Sandbox, solution: str, tests: str, *, names: Sequence[st
         }  # fmt: skip
         solving = stack.enter_context(sandbox.cell(_modules("plain", "solver"), solver, (asks.out, answers.into)))
         fds = (asks.into, answers.out, verdict.into)
-        examining = stack.enter_context(sandbox.cell(_modules("plain", "examiner"), examiner, fds))
+        examining = stack.enter_context(sandbox.cell(_modules("plain", "suite", "examiner"), examiner, fds))
         for pipe in (asks, answers):
             pipe.close()
         # With our copy of the writing end closed, the end of the examiner is the end of the file.
@@ -63,7 +65,7 @@ def run_tests(sandbox: Sandbox, solution: str, tests: str, *, names: Sequence[st
 
 
 def run_cases(sandbox: Sandbox, program: str, cases: Sequence[tuple[str, str]]) -> Verdict:
-    """Run a program once for each (input, expected output); trailing blanks and empty lines do not count.
+    """Run a program once for each (input, expected output); what it says on standard error, trailing blanks and empty lines do not count.
 
     Raises:
         SandboxError: no cell could be made.
@@ -75,7 +77,7 @@ def run_cases(sandbox: Sandbox, program: str, cases: Sequence[tuple[str, str]]) 
         if ran.timed_out:
             return Verdict(False, f"case {number}: no answer within {sandbox.limits.wall_s:g} s", seconds)
         if ran.status != 0:
-            return Verdict(False, f"case {number}: ended with status {ran.status}: {ran.output[-200:]}", seconds)
+            return Verdict(False, f"case {number}: ended with status {ran.status}: {ran.errors[-200:]}", seconds)
         if _lines(ran.output) != _lines(expected):
             return Verdict(False, f"case {number}: printed {ran.output[:200]!r}", seconds)
     return Verdict(True, "", seconds)
@@ -121,7 +123,9 @@ def _verdict(said: str | None, nonce: str, solving: Cell, seconds: float) -> Ver
         return Verdict(False, "no verdict in time", seconds)
     if secrets.compare_digest(said.encode(), nonce.encode()):
         return Verdict(True, "", seconds)
-    printed = solving.output()[-300:].strip()
+    if said.startswith(UNUSABLE):
+        raise DatasetError(f"the tests cannot be used, {said.removeprefix(UNUSABLE)}")
+    printed = (solving.output() + solving.errors())[-300:].strip()
     return Verdict(
         False, f"{said.removeprefix('failed ') or 'the examiner was ended'}{f'; it printed: {printed}' if printed else ''}", seconds
     )

@@ -8,13 +8,12 @@ everything passes no test.
 from __future__ import annotations
 
 import builtins
-import io
 import os
 import sys
-import unittest
 from typing import Any, TextIO
 
 from rheostat.data.sandbox.plain import MAX_LINE, dumps, loads
+from rheostat.data.sandbox.suite import UnusableError, run_suite
 
 
 class SolutionError(Exception):
@@ -86,7 +85,8 @@ class Remote:
 
 
 def main(tests: str, names: list[str], asks: int, answers: int, verdict: int, nonce: str) -> None:
-    """Run the tests; the nonce is written to `verdict` where all of them pass, and a reason where not.
+    """Run the tests; the nonce is written to `verdict` where all of them pass, and a reason where not: `failed` for the
+    solution's fault, `unusable` for tests that check nothing.
 
     `names` are those that the tests may take from the solution; all that are no built-in's or module's where it is
     empty. A solution must not change the meaning of a name that the tests count on.
@@ -94,7 +94,9 @@ def main(tests: str, names: list[str], asks: int, answers: int, verdict: int, no
     with os.fdopen(verdict, "w", encoding="utf-8") as paper:
         try:
             with os.fdopen(asks, "w", encoding="utf-8") as out, os.fdopen(answers, encoding="utf-8") as back:
-                _examine(tests, _given(Line(out, back).receive(), names))
+                run_suite(tests, _given(Line(out, back).receive(), names))
+        except UnusableError as unusable:
+            paper.write(f"unusable {str(unusable)[:500]}")
         except BaseException as failure:  # noqa: BLE001 - a test may raise anything, SystemExit too
             paper.write(f"failed {type(failure).__name__}: {str(failure)[:500]}")
         else:
@@ -104,25 +106,6 @@ def main(tests: str, names: list[str], asks: int, answers: int, verdict: int, no
 def _given(defined: dict[str, Any], names: list[str]) -> dict[str, Any]:
     meant = {*dir(builtins), *sys.stdlib_module_names, "numpy", "np"}
     return {name: value for name, value in defined.items() if (name in names if names else name not in meant)}
-
-
-def _examine(tests: str, namespace: dict[str, Any]) -> None:
-    """The tests' own statements, then their `test_` functions and unittest cases."""
-    namespace["__name__"] = "tests"
-    exec(compile(tests, "tests", "exec"), namespace)  # noqa: S102 - the operator's tests
-    own = [(name, value) for name, value in namespace.items() if not isinstance(value, Remote)]
-    for name, value in own:
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
-            _run_case(value)
-        elif name.startswith("test_") and callable(value):
-            value()
-
-
-def _run_case(case: type[unittest.TestCase]) -> None:
-    suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
-    result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
-    if not result.wasSuccessful():
-        raise AssertionError(f"{len(result.failures) + len(result.errors)} of {result.testsRun} tests of {case.__name__} failed")
 
 
 def _number(value: Any) -> int:

@@ -47,10 +47,11 @@ module.main(**orders["arguments"])
 
 
 class Ran(NamedTuple):
-    """How a program ended: its status (128 and the number of a signal that ended it), the output that was kept, if it was late."""
+    """How a program ended: its status (128 and the number of a signal that ended it), what was kept of what it printed, if it was late."""
 
     status: int
     output: str
+    errors: str
     timed_out: bool
     seconds: float
 
@@ -80,14 +81,16 @@ class Sandbox:
         return found
 
     def run(self, code: str, *, stdin: str = "") -> Ran:
-        """Run a Python program with the standard library and give what it printed, at most `limits.file_kb` of it.
+        """Run a Python program with the standard library and give what it printed, at most `limits.file_kb` of each stream.
 
         Raises:
             SandboxError: no cell could be made.
         """
         module = Path(__file__).with_name("program.py").read_text()
-        arguments = {"code": code, "stdin": stdin}
-        with self.cell({"program": module}, arguments) as cell:
+        with (
+            _readable(stdin.encode("utf-8", "surrogatepass")) as given,
+            self.cell({"program": module}, {"code": code, "stdin": given}, (given,)) as cell,
+        ):
             return cell.wait()
 
     @contextmanager
@@ -112,9 +115,10 @@ class Sandbox:
 class Cell:
     """One running guest."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: int, refusal: int, limits: Limits) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], output: int, errors: int, refusal: int, limits: Limits) -> None:
         self._process = process
         self._output = output
+        self._errors = errors
         self._refusal = refusal
         self._refused = ""
         self._limits = limits
@@ -138,7 +142,7 @@ class Cell:
         except subprocess.TimeoutExpired:
             timed_out = True
             self._kill()
-        return Ran(self._process.returncode, self.output(), timed_out, time.monotonic() - self._started_s)
+        return Ran(self._process.returncode, self.output(), self.errors(), timed_out, time.monotonic() - self._started_s)
 
     def require_fence(self) -> None:
         """Refuse what came of a cell that has ended without its fence ever having stood.
@@ -152,15 +156,22 @@ class Cell:
             )
 
     def output(self) -> str:
-        """What it has printed so far, standard output and error together."""
-        return os.pread(self._output, self._limits.file_kb * 1024, 0).decode("utf-8", "replace")
+        """What it has printed so far."""
+        return self._kept(self._output)
+
+    def errors(self) -> str:
+        """What it has said on standard error so far."""
+        return self._kept(self._errors)
 
     def end(self) -> None:
         """Kill whatever is left."""
         self._kill()
         self._refused = os.read(self._refusal, 500).decode("utf-8", "replace")
-        os.close(self._refusal)
-        os.close(self._output)
+        for fd in (self._refusal, self._output, self._errors):
+            os.close(fd)
+
+    def _kept(self, fd: int) -> str:
+        return os.pread(fd, self._limits.file_kb * 1024, 0).decode("utf-8", "replace")
 
     def _kill(self) -> None:
         if self._process.poll() is not None:
@@ -190,27 +201,37 @@ def strongest_isolation() -> Isolation:
             cell.end()
         if ran.output == "ready\n":
             return isolation  # type: ignore[no-any-return]
-        refusal = cell.refused or ran.output
+        refusal = cell.refused or ran.errors
     raise SandboxError(f"no cell can be made on this machine ({refusal[-200:]}): is {sys.executable} readable for everyone?")
 
 
 def _start(payload: bytes, root: Path, limits: Limits, isolation: Isolation, fds: Sequence[int]) -> Cell:
-    inside, output = os.memfd_create("inside"), os.memfd_create("output")
+    output, errors = os.memfd_create("output"), os.memfd_create("errors")
     refusal, refuse = os.pipe()
     try:
-        os.pwrite(inside, payload, 0)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(CELL), json.dumps(_orders(root, limits, isolation, refuse))],
-            stdin=inside, stdout=output, stderr=output, env={}, pass_fds=(*fds, refuse), start_new_session=True,
-        )  # fmt: skip
+        with _readable(payload) as inside:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(CELL), json.dumps(_orders(root, limits, isolation, refuse))],
+                stdin=inside, stdout=output, stderr=errors, env={}, pass_fds=(*fds, refuse), start_new_session=True,
+            )  # fmt: skip
     except BaseException:
-        os.close(output)
-        os.close(refusal)
+        for fd in (output, errors, refusal):
+            os.close(fd)
         raise
     finally:
-        os.close(inside)
         os.close(refuse)
-    return Cell(process, output, refusal, limits)
+    return Cell(process, output, errors, refusal, limits)
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[int]:
+    """A file descriptor to read it from, from its beginning."""
+    fd = os.memfd_create("given")
+    try:
+        os.pwrite(fd, content, 0)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _orders(root: Path, limits: Limits, isolation: Isolation, refuse: int) -> dict[str, object]:

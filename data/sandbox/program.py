@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import os
 import sys
+import types
 
 
-def main(code: str, stdin: str) -> None:
-    """Run the program as if it were the main module."""
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
-    exec(compile(code, "program", "exec"), {"__name__": "__main__"})  # noqa: S102 - this is what the cell is for
+def main(code: str, stdin: int) -> None:
+    """Run the program as the main module, with what the file descriptor `stdin` holds as its input, however it reads it."""
+    os.dup2(stdin, 0)
+    os.close(stdin)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for as long as the program runs
+    module = sys.modules["__main__"] = types.ModuleType("__main__")  # where its classes are looked up
+    exec(compile(code, "program", "exec"), module.__dict__)  # noqa: S102 - this is what the cell is for

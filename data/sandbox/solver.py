@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,7 @@ def main(code: str, asks: int, answers: int) -> None:
 
     The first answer holds the names that the solution defines.
     """
-    namespace: dict[str, Any] = {"__name__": "solution"}
+    module = sys.modules["solution"] = types.ModuleType("solution")  # dataclasses look their module up by its name
     kept: list[Any] = []
 
     def keep(value: Any) -> int:
@@ -35,8 +37,8 @@ def main(code: str, asks: int, answers: int) -> None:
         return len(kept) - 1
 
     with os.fdopen(asks, encoding="utf-8") as incoming, os.fdopen(answers, "w", encoding="utf-8") as outgoing:
-        exec(compile(code, "solution", "exec"), namespace)  # noqa: S102 - this is what the cell is for
-        reply = dumps({name: value for name, value in namespace.items() if not name.startswith("__")}, keep)
+        exec(compile(code, "solution", "exec"), module.__dict__)  # noqa: S102 - this is what the cell is for
+        reply = dumps({name: value for name, value in vars(module).items() if not name.startswith("__")}, keep)
         while True:
             outgoing.write(reply + "\n")
             outgoing.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rheostat.data.errors import SandboxError
+from rheostat.data.errors import DatasetError, SandboxError
 from rheostat.data.sandbox import Limits, Sandbox, exam, run_cases, run_tests
 
 TESTS = """
@@ -102,6 +102,28 @@ def test_tests_take_only_the_names_they_are_given(sandbox: Sandbox) -> None:
     assert "NameError" in run_tests(sandbox, solution, "assert helper(1) == 1", names=["wanted"]).reason
 
 
+@pytest.mark.parametrize(
+    "tests",
+    ["class TestDouble:\n    def test_small(self): assert double(2) == 4", "async def test_small(): assert double(2) == 4"],
+    ids=["class", "coroutine"],
+)
+def test_tests_in_the_style_of_pytest_are_run(sandbox: Sandbox, tests: str) -> None:
+    assert run_tests(sandbox, "def double(x): return x + x", tests).passed
+    assert "AssertionError" in run_tests(sandbox, "def double(x): return 5", tests).reason
+
+
+def test_tests_that_check_nothing_are_an_error_and_not_passed(sandbox: Sandbox) -> None:
+    with pytest.raises(DatasetError, match="nothing in them ran"):
+        run_tests(sandbox, "def double(x): return 5", "class Small:\n    def check(self): assert double(2) == 4")
+
+
+def test_a_solution_may_define_data_classes_with_postponed_annotations(sandbox: Sandbox) -> None:
+    point = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int = 0"
+
+    assert run_tests(sandbox, point, "assert Point(3).x == 3").passed
+    assert run_cases(sandbox, f"{point}\nprint(Point(3).x)", [("", "3")]).passed
+
+
 def test_a_solution_that_never_ends_fails_in_time() -> None:
     quick = Sandbox(Limits(wall_s=2.0, cpu_s=30), allow_weak=True)
 
@@ -114,6 +136,12 @@ def test_a_program_is_compared_by_what_it_prints(sandbox: Sandbox) -> None:
     assert run_cases(sandbox, "a, b = map(int, input().split())\nprint(a + b, '')", cases).passed
     assert "printed" in run_cases(sandbox, "print(3)", cases).reason
     assert "status 1" in run_cases(sandbox, "raise ValueError", cases).reason
+
+
+def test_what_a_program_says_on_standard_error_is_not_its_answer(sandbox: Sandbox) -> None:
+    program = "import sys\nprint('thinking', file=sys.stderr)\nprint(open(0).read()[::-1])"
+
+    assert run_cases(sandbox, program, [("abc", "cba")]).passed
 
 
 def test_a_program_that_never_answers_fails() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from rheostat.data.sandbox import examiner, program, solver
+from rheostat.data.sandbox import examiner, program, solver, suite
 
 NONCE = "0123"
 SOLUTION = """
@@ -24,6 +26,16 @@ def fail(kind):
     raise {"value": ValueError, "own": type("Own", (Exception,), {})}[kind]("no")
 def same(thing): return thing
 """
+
+
+@pytest.fixture(autouse=True)
+def modules() -> Iterator[None]:
+    """Forgets the modules that guests make: a cell dies with its own."""
+    mine = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = mine
+    for name in ("solution", suite.MODULE):
+        sys.modules.pop(name, None)
 
 
 def examined(tests: str, *, solution: str = SOLUTION, names: tuple[str, ...] = ()) -> str:
@@ -88,8 +100,77 @@ def test_names_of_built_ins_and_modules_keep_their_meaning() -> None:
     assert examined("import math\nassert (abs(-1), math.floor(1.5)) == (1, 1)", solution="abs = math = None\ndef f(): pass") == NONCE
 
 
-def test_a_program_reads_its_input_as_a_main_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "class TestBox:\n    def test_a(self): assert limit == 4",
+        "class TestBox:\n    def setup_method(self, method): self.box = Box(1)\n    def test_a(self): assert self.box[0] == 2",
+        "class TestBox:\n    @classmethod\n    def setup_class(cls): cls.box = Box(1)\n    def test_a(self): assert self.box[0] == 2",
+        "class TestBox:\n    async def test_a(self): assert limit == 4",
+        "async def test_a(): assert limit == 4",
+        "async def helped(): return limit\nasync def test_a(): assert await helped() == 4",
+    ],
+)
+def test_classes_and_coroutines_are_tests_too(tests: str) -> None:
+    assert "AssertionError" in examined(tests)
+    assert examined(tests.replace("== 4", "== 3").replace("== 2", "== 1")) == NONCE
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "",
+        "box = Box(1)",
+        "def check(): assert limit == 4",
+        "class Checks:\n    def test_a(self): assert limit == 4",
+        "class TestBox:\n    def check(self): assert limit == 4",
+        "def test_a(): yield limit == 4",
+        "async def test_a():\n    assert limit == 4\n    yield",
+        "if __name__ == '__main__':\n    assert limit == 4",
+        "import unittest\nclass T(unittest.TestCase):\n    def check(self): self.fail()",
+        "import unittest\nclass T(unittest.TestCase):\n    @unittest.skip('later')\n    def test_a(self): self.fail()",
+        "from unittest import TestCase",
+        "print(limit)",
+    ],
+)
+def test_tests_that_check_nothing_are_unusable(tests: str) -> None:
+    assert examined(tests).startswith("unusable ")
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "for n in range(3):\n    assert limit == 3",
+        "if limit != 3: raise ValueError",
+        "def check(box): assert box(1)[0] == 1\ncheck(Box)",
+        "import unittest\nunittest.TestCase().assertEqual(limit, 3)",
+    ],
+)
+def test_statements_that_check_need_no_test_function(tests: str) -> None:
+    assert examined(tests) == NONCE
+
+
+DATA_CLASS = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int = 3"
+
+
+def test_data_classes_with_postponed_annotations_can_be_defined_on_both_sides() -> None:
+    assert examined("assert Point().x == 3", solution=DATA_CLASS) == NONCE
+    assert examined(f"{DATA_CLASS}\nassert Point().x == limit") == NONCE
+
+
+@pytest.fixture
+def given_input(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A descriptor with an input for `program.main`, which takes the place of ours."""
     monkeypatch.setattr("sys.stdin", None)
-    program.main("if __name__ == '__main__': print(input()[::-1])", "abc\n")
+    ours, given = os.dup(0), os.memfd_create("given")
+    os.pwrite(given, b"abc\n", 0)
+    yield given
+    os.dup2(ours, 0)
+    os.close(ours)
+
+
+@pytest.mark.parametrize("read", ["input()", "open(0, closefd=False).readline().strip()", "__import__('os').read(0, 3).decode()"])
+def test_a_program_reads_its_input_as_a_main_module(read: str, given_input: int, capsys: pytest.CaptureFixture[str]) -> None:
+    program.main(f"if __name__ == '__main__': print({read}[::-1])", given_input)
 
     assert capsys.readouterr().out == "cba\n"

@@ -29,6 +29,23 @@ def test_a_program_reads_its_input_and_its_output_is_kept() -> None:
     assert (ran.status, ran.output, ran.timed_out) == (0, "hello\n", False)
 
 
+@pytest.mark.parametrize("read", ["open(0).read()", "os.read(0, 99).decode()", "sys.stdin.read()", "''.join(sys.stdin)"])
+def test_a_program_may_read_its_input_in_any_way(read: str) -> None:
+    ran = sandbox().run(f"import os, sys\nprint({read}.split())", stdin="5\nä")
+
+    assert (ran.output, ran.errors) == ("['5', 'ä']\n", "")
+
+
+def test_an_input_may_be_larger_than_a_file_of_the_program() -> None:
+    assert sandbox(file_kb=1).run("print(len(open(0).read()))", stdin="x" * 10_000).output == "10000\n"
+
+
+def test_standard_error_is_kept_apart_from_the_output() -> None:
+    ran = sandbox().run("import sys\nprint('seen')\nprint('aside', file=sys.stderr)")
+
+    assert (ran.output, ran.errors) == ("seen\n", "aside\n")
+
+
 GRASP = """
 import json, os, socket, sys
 def tried(what):
@@ -116,7 +133,7 @@ def test_what_does_not_end_is_ended(program: str) -> None:
 
 
 def test_ten_gigabytes_are_refused() -> None:
-    assert "MemoryError" in sandbox().run("bytearray(10 * 2**30)").output
+    assert "MemoryError" in sandbox().run("bytearray(10 * 2**30)").errors
 
 
 def test_endless_output_is_cut_off() -> None:
@@ -143,7 +160,7 @@ def test_a_weak_fence_still_has_limits_a_folder_of_its_own_and_no_environment(mo
 
     assert "SECRET_TOKEN" not in ran.output
     assert "[]" in ran.output
-    assert "MemoryError" in ran.output
+    assert "MemoryError" in ran.errors
 
 
 def test_a_process_of_a_weak_fence_that_hides_in_a_session_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
