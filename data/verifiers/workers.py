@@ -14,6 +14,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from rheostat.data.errors import ConfigError, RheostatError
@@ -77,7 +78,8 @@ class _Worker:
 
     def load(self, task: str) -> None:
         """Have it import what the task needs."""
-        if task in self._loaded and self._process is not None:
+        self._forget_the_dead()
+        if task in self._loaded:
             return
         said = self.ask([task], LOAD_TIMEOUT_S)
         if said is None:
@@ -104,13 +106,18 @@ class _Worker:
 
     def end(self) -> None:
         """Kill it, if it runs."""
-        if self._process is None:
+        process, self._process, self._loaded = self._process, None, set()
+        if process is None:
             return
-        self._process.kill()
-        with self._process:  # closes its pipes and waits
+        process.kill()
+        # What was written and not taken cannot be flushed to the dead any more.
+        with suppress(OSError, ValueError), process:  # closes its pipes and waits
             pass
-        self._process = None
-        self._loaded = set()
+
+    def _forget_the_dead(self) -> None:
+        """Whoever was killed while idle, as when memory ran short, is replaced and not asked."""
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -41,6 +41,36 @@ def test_a_worker_that_dies_is_an_abstention(pool: Workers, monkeypatch: pytest.
     assert worker.ask(["regex", "a", "a"], 1.0) is None
 
 
+def test_a_worker_that_was_killed_while_idle_is_replaced() -> None:
+    pool = Workers(1, timeout_s=30.0)
+    try:
+        for _ in range(2):
+            assert pool.ask("regex", "a", "a") == 1.0
+            process = pool._idle.queue[0]._process
+            assert process is not None
+            process.kill()
+            process.wait()
+        assert pool.ask("regex", "a", "b") == 0.0
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_dies_while_it_is_asked_is_an_abstention_and_the_next_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Workers(1, timeout_s=30.0)
+    try:
+        assert pool.ask("regex", "a", "a") == 1.0
+        process = pool._idle.queue[0]._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(workers._Worker, "_forget_the_dead", lambda _: None)  # it died a moment later
+            assert pool.ask("regex", "a", "a") is None
+        assert pool.ask("regex", "a", "a") == 1.0
+    finally:
+        pool.close()
+
+
 def test_an_unusable_reference_is_named(pool: Workers) -> None:
     with pytest.raises(TaskError, match="nothing to repeat"):
         pool.ask("regex", "a", "*")
