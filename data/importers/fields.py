@@ -18,7 +18,7 @@ from rheostat.data.schema import Sample
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated: characters / 4"
 LOGGED = "logged"
-_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +63,16 @@ class Row(NamedTuple):
             raise self.error(column, f"is {value!r:.60}, not {names}")
         return value
 
-    def share(self, column: str) -> float:
-        """A reward: a number or its text in [0, 1], or true and false however they are spelled.
+    def share(self, column: str) -> float | None:
+        """A reward: a number or its text in [0, 1], or true and false however they are spelled; None where it was left blank.
 
         Raises:
             DatasetError: it is something else.
         """
         value = self.get(column, object)
-        text = str(value).strip().lower()
+        text = "" if value is None else str(value).strip().lower()
+        if not text:
+            return None
         if text in (*_TRUE, *_FALSE):
             return float(text in _TRUE)
         try:

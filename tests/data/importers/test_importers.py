@@ -232,6 +232,14 @@ def test_pairs_give_a_sample_for_every_model(tmp_path):
     assert [(s.model, s.correct) for s in checked(list(read_pairs(path)))] == [("strong", 1.0), ("weak", 0.0)]
 
 
+def test_a_verdict_that_was_left_blank_is_ungraded_and_not_wrong(tmp_path):
+    path = tmp_path / "mmlu.csv"
+    path.write_text("prompt,strong,weak\nQ?,,no\n")
+    assert [(s.model, s.correct) for s in checked(list(read_pairs(path)))] == [("strong", None), ("weak", 0.0)]
+    (nothing,) = checked(list(read_lm_eval(lines(tmp_path / "s.jsonl", HARNESS | {"exact_match": None}), M)))
+    assert nothing.correct is None
+
+
 def test_wide_tables_are_read_from_csv_and_parquet(tmp_path):
     columns = {"sample_id": ["s"], "prompt": ["Q?"], "eval_name": ["e"], "m": [0.5], "m|model_response": ["A"], "m|total_cost": [0.25]}
     pl.DataFrame(columns).write_csv(tmp_path / "t.csv")
