@@ -9,8 +9,12 @@ from rheostat.policies.base import Call, Candidate, GenerateRequest
 from rheostat.policies.prompts import check
 
 CHECK_TOKENS = 96
+# A word that says good or bad, and a negation up to five words before it within the same clause, which turns it round.
+# "The correct answer is 12" tells a result and says nothing of the attempt.
 _VERDICT = re.compile(
-    r"\b(?P<wrong>wrong|incorrect|not (?:correct|right)|mistake|error)\b|\b(?P<right>correct|right|no (?:mistakes?|errors?))\b",
+    r"(?P<denied>(?:\b(?:not|never|cannot|neither|nothing|without|no(?!\s+doubt))|n['’]t)(?:\s+[^\s,;:.!?]+){0,5}?\s+[^\w\s,;:.!?]{0,3})?"
+    r"\b(?:(?P<good>correct|right)(?!\s+(?:\w+\s+)?(?:answer|result|solution|value)\s+(?:is|was|would|should)\b)"
+    r"|wrong|incorrect|mistakes?|errors?)\b",
     re.IGNORECASE,
 )
 
@@ -29,7 +33,7 @@ async def critique(query: Query, attempt: str, call: Call, *, model: str, max_to
 def approves(critique: str) -> bool | None:
     """Whether a critique finds nothing; by its first verdict, None where it has none."""
     verdict = _VERDICT.search(critique)
-    return None if verdict is None else verdict["right"] is not None
+    return None if verdict is None else (verdict["good"] is None) == (verdict["denied"] is not None)
 
 
 class SelfCheck:
