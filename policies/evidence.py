@@ -14,7 +14,7 @@ from typing import Any
 from rheostat.data.answers import extract
 from rheostat.data.schema import AnswerKind
 from rheostat.policies.base import Candidate, Completion
-from rheostat.policies.structured import asks_for_json, canonical_calls, canonical_json
+from rheostat.policies.structured import asks_for_json, canonical_calls, canonical_json, is_encodable
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -96,4 +96,5 @@ def read_answer(completion: Completion, kind: AnswerKind, asked: Mapping[str, An
         return canonical_calls(completion.tool_calls, asked)
     if asks_for_json(asked):
         return canonical_json(completion.text)
-    return extract(completion.text, kind)
+    answer = extract(completion.text, kind)
+    return answer if answer is None or is_encodable(answer) else None

@@ -14,6 +14,15 @@ from typing import Any
 JSON_FORMATS = ("json_object", "json_schema")
 
 
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def asks_for_json(asked: Mapping[str, Any]) -> bool:
     """Whether the request's other fields demand a JSON answer."""
     response_format = asked.get("response_format")
@@ -31,7 +40,7 @@ def canonical_json(text: str) -> str | None:
 
 
 def canonical_calls(calls: tuple[dict[str, Any], ...], asked: Mapping[str, Any]) -> str | None:
-    """The one spelling of tool calls: names and arguments count. None where a tool was not offered or has no arguments to read."""
+    """The one spelling of tool calls: names and arguments count. None where a tool was not offered or has no arguments that can be read."""
     offered = _offered(asked)
     spelled = []
     for call in calls:
@@ -59,5 +68,7 @@ def _arguments(arguments: Any) -> dict[str, Any] | None:
     return decoded if isinstance(decoded, dict) else None
 
 
-def _spelled(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+def _spelled(value: Any) -> str | None:
+    """One spelling; None where half a surrogate pair is in it, which JSON can write and no later step can encode."""
+    spelled = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return spelled if is_encodable(spelled) else None

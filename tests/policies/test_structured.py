@@ -53,6 +53,22 @@ def test_only_calls_of_offered_tools_with_readable_arguments_count():
     assert canonical_calls((call(arguments="{x"),), {}) is None
 
 
+HALF_A_PAIR = '{"a": "\\ud800"}'
+
+
+def test_what_cannot_be_encoded_is_no_answer():
+    assert canonical_json(HALF_A_PAIR) is None
+    assert canonical_json('{"\\udfff": 1}') is None
+    assert canonical_calls((call(arguments=HALF_A_PAIR),), TOOLS) is None
+    assert canonical_json('{"a": "\\ud83d\\ude00"}') == '{"a": "\U0001f600"}'
+
+
+@pytest.mark.parametrize("kind", ["number", "choice", "yesno", "text"])
+def test_no_text_is_read_as_an_answer_that_cannot_be_encoded(kind):
+    found = read_answer(Completion(index=0, text="The answer is \ud800.", completion_tokens=1), kind)
+    assert found is None
+
+
 def test_calls_of_equal_arguments_vote_together():
     calls = [call(arguments=f'{{"x": {x}}}') for x in (1, 2, 1)]
     read = [read_answer(Completion(index=0, text="", completion_tokens=1, tool_calls=(each,)), "text", TOOLS) for each in calls]
