@@ -7,7 +7,6 @@ engine before it is used, at a temperature above 0.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from collections import Counter
@@ -20,6 +19,7 @@ from rheostat.data.answers import same
 from rheostat.data.schema import Action, Query
 from rheostat.policies.base import Backend
 from rheostat.policies.run import run_action
+from rheostat.policies.together import all_of
 
 SAMPLES = 4
 SAMPLE_TOKENS = 192
@@ -97,7 +97,7 @@ async def compare(
         # A sample's seed is the base plus its index: bases this far apart never meet.
         base = seed + 2 * SAMPLES * number
         pair = (_draw(plain, models[0], query, base), _draw(profile, models[1], query, base + SAMPLES))
-        first, second = await asyncio.gather(*pair)
+        first, second = await all_of(pair)
         drawn.append((first, second))
         if on_progress is not None:
             on_progress((number + 1) / len(queries))

@@ -32,6 +32,19 @@ async def together(calls: Iterable[Awaitable[T]]) -> list[T | Failed]:
     return kept
 
 
+async def all_of(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """What each call gave, in their order.
+
+    Raises:
+        UpstreamError: one of them failed, and all are over; so does BudgetError. The first failure is the one told.
+    """
+    ended = await together(calls)
+    for each in ended:
+        if isinstance(each, Failed):
+            raise each
+    return [each for each in ended if not isinstance(each, Failed)]
+
+
 async def succeeded(calls: Sequence[Awaitable[T]]) -> list[T | None]:
     """What each call gave, None where it failed.
 

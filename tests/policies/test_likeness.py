@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +56,34 @@ async def test_progress_ends_at_one_and_an_engine_that_fails_is_an_error():
     assert shares == [0.25, 0.5, 0.75, 1.0]
     with pytest.raises(UpstreamError):
         await compare(plain, FakeBackend("b", faults=["refuse"]), QUESTIONS[:1], models=("a", "b"))
+
+
+class Slow:
+    """Never answers, and takes its time to settle once it is cancelled."""
+
+    def __init__(self, name, settled):
+        self.name = name
+        self._settled = settled
+
+    async def generate(self, request, book):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(9 if self.name == "slow" else 0):
+                await asyncio.sleep(0)
+            self._settled.append(self.name)
+
+
+async def test_a_comparison_that_is_cancelled_ends_when_both_engines_have_settled():
+    settled = []
+    pair = Slow("quick", settled), Slow("slow", settled)
+    task = asyncio.create_task(compare(*pair, QUESTIONS[:1], models=("a", "b")))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert settled == ["quick", "slow"]
 
 
 SAME = st.lists(st.lists(st.sampled_from("abc"), min_size=4, max_size=4), min_size=4, max_size=12)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from rheostat.data.errors import BudgetError, UpstreamError
-from rheostat.policies.together import end_of, succeeded, together
+from rheostat.policies.together import all_of, end_of, succeeded, together
 
 
 async def give(value):
@@ -30,6 +30,20 @@ def test_an_error_ends_a_run_for_want_of_budget_or_of_a_model():
 async def test_when_all_fail_the_first_failure_is_raised():
     with pytest.raises(BudgetError, match="first"):
         await succeeded([fail(BudgetError("first")), fail(UpstreamError("second", backend="b"))])
+
+
+async def test_where_all_are_needed_a_failure_is_raised_once_all_are_over():
+    assert await all_of([give(1), give(2)]) == [1, 2]
+    over = []
+
+    async def slow():
+        for _ in range(5):
+            await asyncio.sleep(0)
+        over.append(True)
+
+    with pytest.raises(BudgetError, match="spent"):
+        await all_of([fail(BudgetError("spent")), slow()])
+    assert over == [True]
 
 
 async def test_a_mistake_is_raised_only_when_every_call_is_over():
