@@ -22,7 +22,7 @@ ANSWER_TOKENS = 48
 WAIT = "Wait,"
 BAD_REQUEST = 400  # an engine without native budgets says so before it generates
 
-_STATED = re.compile(r"\b(?:so,?\s+|therefore,?\s+|thus,?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|:).*\Z", re.IGNORECASE | re.DOTALL)
+_STATED = re.compile(r"\b(?:so,?\s+|therefore,?\s+|thus,?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|:)", re.IGNORECASE)
 
 
 class Forcing(NamedTuple):
@@ -56,7 +56,7 @@ async def _forced(query: Query, context: Context, request: GenerateRequest, plan
     while waits and chain.finish_reason == "stop" and (room := _room(chain, plan.tokens, context)):
         yield _evidence(chain, query, context, why="before more thinking")
         waits -= 1
-        beginning = f"{_STATED.sub('', chain.text).rstrip()} {WAIT}".lstrip()
+        beginning = f"{before_answer(chain.text).rstrip()} {WAIT}".lstrip()
         chain = await _continued(chain, beginning, replace(request, max_tokens=room), context)
     room = min(ANSWER_TOKENS, _room(chain, request.max_tokens, context))
     if chain.finish_reason != "length" or not room:
@@ -66,6 +66,14 @@ async def _forced(query: Query, context: Context, request: GenerateRequest, plan
     beginning = f"{chain.text.rstrip()}\n{ANSWER_STEM}".lstrip()
     answered = await _continued(chain, beginning, replace(request, max_tokens=room), context)
     yield _evidence(answered, query, context, why="an answer forced after the chain was cut", last=True)
+
+
+def before_answer(text: str) -> str:
+    """A chain without the answer it states in the end; what it says of an answer earlier on is thinking."""
+    last = None
+    for last in _STATED.finditer(text):  # noqa: B007
+        pass
+    return text if last is None else text[: last.start()]
 
 
 def _room(chain: Completion, limit: int, context: Context) -> int:

@@ -4,7 +4,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Action, Sampling
 from rheostat.policies.fake import FakeBackend, FakeModel
 from rheostat.policies.run import run_action
-from rheostat.policies.thinking import _STATED
+from rheostat.policies.thinking import before_answer
 from tests.growth import growth
 from tests.policies import make
 
@@ -74,6 +74,12 @@ async def test_the_effort_is_handed_on_unless_the_client_named_one():
     assert [request.extra["reasoning_effort"] for request in backend.requests] == ["low", "high"]
 
 
-@pytest.mark.parametrize("piece", ["\n", " ", "so ", "the ", "so,\n", "answer"])
+@pytest.mark.parametrize("piece", ["\n", " ", "so ", "the ", "so,\n", "answer", "answer: "])
 def test_a_chain_that_repeats_itself_is_looked_through_in_linear_time(piece):
-    assert growth(lambda n: _STATED.sub("", "x" + piece * n + "x"), 2_000) < 9
+    assert growth(lambda n: before_answer("x" + piece * n + "x"), 2_000) < 9
+
+
+def test_only_the_answer_in_the_end_is_taken_off_a_chain():
+    steps = "First, I need the answer: carefully.\nStep 1: 3+4=7.\n"
+    assert before_answer(f"{steps}So the final answer is 7. Done.") == steps
+    assert before_answer("No word of it.") == "No word of it."
