@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 ABORT_PATH = "/inference/v1/abort_requests"
+NO_SUCH_PATH = (404, 405, 501)
 
 Post = Callable[[bytes], Awaitable[int]]
 
 
 class Aborts:
-    """Tells one engine which calls to abort. One that takes no aborts is asked once.
+    """Tells one engine which calls to abort. One that has no such path is asked once, one that is only busy again.
 
     Args:
         post: posts a body to `ABORT_PATH`, and gives the status of the answer.
@@ -44,7 +45,9 @@ class Aborts:
         await asyncio.sleep(0)  # in which the others join
         ids, self._ids, self._round = self._ids, [], None
         try:
-            self.are_taken = await self._post(msgspec.json.encode({"request_ids": ids})) == 200
+            status = await self._post(msgspec.json.encode({"request_ids": ids}))
         except OSError:
             return False
-        return self.are_taken
+        if status in NO_SUCH_PATH:
+            self.are_taken = False
+        return status == 200

@@ -16,15 +16,15 @@ class Engine:
         self.heard = asyncio.Queue()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self._says = says
+        self.says = says
 
     async def post(self, body):
         self.told.append(msgspec.json.decode(body)["request_ids"])
         self.heard.put_nowait(body)
         await self.may_answer.wait()
-        if isinstance(self._says, Exception):
-            raise self._says
-        return self._says
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
 
 
 async def test_calls_that_are_aborted_in_one_moment_are_told_together():
@@ -60,12 +60,22 @@ async def test_one_that_is_cancelled_does_not_take_the_others_along():
     assert engine.told == [["gone", "other"]]
 
 
-async def test_an_engine_that_takes_no_aborts_is_asked_once():
-    engine = Engine(says=404)
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_an_engine_that_takes_no_aborts_is_asked_once(status):
+    engine = Engine(says=status)
     aborts = Aborts(engine.post)
     assert not await aborts.abort(["a"])
     assert not await aborts.abort(["b"])
     assert engine.told == [["a"]]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_an_engine_that_is_busy_is_asked_again(status):
+    engine = Engine(says=status)
+    aborts = Aborts(engine.post)
+    assert not await aborts.abort(["a"])
+    engine.says = 200
+    assert await aborts.abort(["b"])
 
 
 async def test_an_engine_that_cannot_be_reached_is_asked_again():
