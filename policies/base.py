@@ -85,10 +85,11 @@ class Backend(Protocol):
 
 
 class Said:
-    """What a streamed call said: its complete samples, once all its bytes were given."""
+    """What a streamed call said, once all its bytes were given: its complete samples, and the engine's name for it."""
 
     def __init__(self) -> None:
         self.completions: tuple[Completion, ...] = ()
+        self.call_id: str | None = None
 
 
 class Booking(Protocol):
@@ -262,7 +263,10 @@ class LeftTokens(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores an answer to a query in [0, 1]: a verifier or a reward model, with its own calls booked as verifier."""
+    """Scores an answer to a query in [0, 1]: a verifier or a reward model, with its own calls booked as verifier.
+
+    One with `reads_reply = True` judges the whole text, and is shown it also where no answer could be read in it.
+    """
 
     name: str
 
@@ -274,7 +278,8 @@ class Scorer(Protocol):
 class GroupScorer(Scorer, Protocol):
     """A scorer that is asked about several candidates of a query at once.
 
-    It is shown each distinct answer once, as it comes; one with `sees_all = True` all candidates after every wave.
+    It is shown each distinct answer once, as it comes; one with `sees_all = True` all candidates after every wave. One
+    with a method `for_query` gives the scorer of one query there, which may remember what it was shown.
     """
 
     async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:

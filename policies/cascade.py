@@ -15,7 +15,7 @@ from rheostat.data.errors import ActionError, BudgetError, UpstreamError
 from rheostat.data.schema import Action, Query
 from rheostat.policies.arguments import measure, share_of_one
 from rheostat.policies.base import Context, Evidence, StopRule, Strategy
-from rheostat.policies.drawing import EARLY_WAVES
+from rheostat.policies.drawing import EARLY_WAVES, may_end_early
 from rheostat.policies.evidence import count_votes
 from rheostat.policies.portion import portion
 from rheostat.policies.scoring import LOGPROB, Scores, merit
@@ -75,7 +75,7 @@ class Cascade:
         for stage, threshold in zip(self.stages, (*self.at, 0.0), strict=True):
             stages_left = len(self.stages) - self.stages.index(stage)
             try:
-                async for wave in _waves(stage, query, context, stages_left):
+                async for wave in _waves(stage, *_moved(query, context, _drawn(before)), stages_left):
                     evidence = _behind(before, wave)
                     if wave.last and (stages_left == 1 or await _confidence(wave, scores) >= threshold):
                         yield replace(evidence, last=True, end="complete" if stages_left == 1 else "confident")
@@ -123,7 +123,7 @@ async def _waves(stage: Stage, query: Query, context: Context, stages_left: int)
     """What a stage yields; `last` where it or its rule ends it."""
     cap = context.left_tokens() // stages_left if stage.max_tokens is None else stage.max_tokens
     own = replace(portion(context, max(1, cap), model=stage.model), logprobs=True)
-    if stage.rule is not None and not own.waves:
+    if may_end_early(stage.strategy) and not own.waves:
         own = replace(own, waves=EARLY_WAVES)
     async for wave in stage.strategy.run(query, own):
         ended = wave.last or (stage.rule is not None and stage.rule(wave) is not None)
@@ -132,12 +132,24 @@ async def _waves(stage: Stage, query: Query, context: Context, stages_left: int)
             return
 
 
+def _drawn(before: Evidence | None) -> int:
+    """How many samples the stages so far drew."""
+    return 0 if before is None else max(each.index for each in before.candidates) + 1
+
+
+def _moved(query: Query, context: Context, n: int) -> tuple[Query, Context]:
+    """The query and the context with seeds behind those of `n` samples: one seed would give the same sample again."""
+    own = query.sampling.seed
+    if own is not None:
+        query = replace(query, sampling=replace(query.sampling, seed=own + n))
+    return query, replace(context, seed=context.seed + n)
+
+
 def _behind(before: Evidence | None, wave: Evidence) -> Evidence:
     """A stage's evidence behind that of the stages before; without an answer of its own the earlier choice stands."""
     if before is None:
         return wave
-    offset = max(each.index for each in before.candidates) + 1
-    moved = tuple(replace(each, index=each.index + offset) for each in wave.candidates)
+    moved = tuple(replace(each, index=each.index + _drawn(before)) for each in wave.candidates)
     keeps_earlier = wave.choice.answer is None and before.choice.answer is not None
     return replace(
         wave,
@@ -149,11 +161,10 @@ def _behind(before: Evidence | None, wave: Evidence) -> Evidence:
 
 async def _confidence(wave: Evidence, scores: Scores | None) -> float:
     """How sure a stage is of its answer, in [0, 1]; 0 where it has none or nothing is known."""
+    if scores is not None:
+        return await scores.of(wave.candidates, wave.chosen) or 0.0
     if wave.choice.answer is None:
         return 0.0
-    if scores is not None:
-        (judged,) = await scores.given([wave.choice])
-        return judged.score or 0.0
     if len(wave.candidates) > 1:
         return count_votes(wave.candidates).agreement
     return merit(wave.choice, LOGPROB) or 0.0

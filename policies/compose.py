@@ -14,7 +14,7 @@ from rheostat.policies.base import Candidate, Context, Evidence
 from rheostat.policies.drawing import Draw, draw, parse_waves
 from rheostat.policies.portion import portion
 from rheostat.policies.rounds import MAX_ROUNDS, UNKNOWN, Rounds, improve
-from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
+from rheostat.policies.scoring import LOGPROB, PERFECT, Scores, may_win
 
 
 class Compose:
@@ -26,6 +26,7 @@ class Compose:
 
     name: ClassVar[str] = "compose"
     single_call: ClassVar[bool] = False
+    ends_early: ClassVar[bool] = True  # at a perfect score
 
     def __init__(self, n: int = 8, rounds: int = 1, by: str = "self", checker: str = "", temperature: float = 0.8, waves: str = "") -> None:
         self.n = whole(self.name, "n", n)
@@ -48,24 +49,24 @@ class Compose:
         drawn: tuple[Candidate, ...] = ()
         async for wave in draw(query, samples, Draw(self.n, self.temperature, self.waves)):
             drawn = await scores.given(wave.candidates)
-            start = best_of(drawn)
+            start = best_of(drawn, reads_reply=scores.reads_reply)
             perfect = drawn[start].score == PERFECT
             end = "perfect" if perfect else ""
             why = f"best of {len(drawn)} by {self.by}, before refining"
             yield replace(wave, candidates=drawn, chosen=start, why=why, planned=planned, last=perfect, end=end)
             if perfect:
                 return
-        plan = Rounds(self.checker or context.model, self.rounds, start=best_of(drawn))
+        plan = Rounds(self.checker or context.model, self.rounds, start=best_of(drawn, reads_reply=scores.reads_reply))
         async for evidence in improve(query, context, drawn, plan, scores):
             yield evidence
 
 
-def best_of(candidates: tuple[Candidate, ...]) -> int:
-    """The position of the best one: answered, by score, by votes, the earlier of equals."""
+def best_of(candidates: tuple[Candidate, ...], *, reads_reply: bool = False) -> int:
+    """The position of the best one: answered, by score, by votes, the earlier of equals; see `scoring.may_win`."""
     votes = Counter(each.answer for each in candidates)
 
     def rank(at: int) -> tuple[bool, float, int, int]:
         each = candidates[at]
-        return each.answer is None, -(UNKNOWN if each.score is None else each.score), -votes[each.answer], at
+        return not may_win(each, reads_reply=reads_reply), -(UNKNOWN if each.score is None else each.score), -votes[each.answer], at
 
     return min(range(len(candidates)), key=rank)

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from rheostat.data.errors import ActionError
 from rheostat.data.schema import Query
 from rheostat.policies.asking import Ask, ask, share
-from rheostat.policies.base import Candidate, Context, Evidence
+from rheostat.policies.base import Candidate, Context, Evidence, Strategy
 from rheostat.policies.clusters import Clusters
 from rheostat.policies.evidence import candidate, in_order
 from rheostat.policies.prompts import step_by_step
+from rheostat.policies.structured import asks_for_json
 from rheostat.policies.together import succeeded
 
 EARLY_WAVES = (2, 2, 4)  # where something may end sampling early
@@ -48,6 +49,11 @@ def parse_waves(spelling: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def may_end_early(strategy: Strategy) -> bool:
+    """Whether its stop rule or a score may end a strategy's sampling before all is drawn."""
+    return getattr(strategy, "rule", None) is not None or bool(getattr(strategy, "ends_early", False))
+
+
 def wave_sizes(total: int, waves: Sequence[int]) -> Iterator[int]:
     """How many samples to draw in each wave until `total`; the last size repeats, no sizes are one wave of all."""
     drawn = at = 0
@@ -63,7 +69,7 @@ async def draw(query: Query, context: Context, plan: Draw) -> AsyncIterator[Evid
     Greedy samples are all the same, so a client that fixed temperature 0 gets one of each model.
     """
     planned = max(1, len(plan.models)) if query.sampling.temperature == 0 else plan.k
-    clusters = Clusters(context.toolbox.embed) if context.kind == "text" and context.toolbox.embed else None
+    clusters = _clusters(query, context)
     candidates: tuple[Candidate, ...] = ()
     submitted = 0
     for size in wave_sizes(planned, plan.waves or context.waves):
@@ -77,6 +83,12 @@ async def draw(query: Query, context: Context, plan: Draw) -> AsyncIterator[Evid
         yield Evidence(candidates=candidates, chosen=0, why="", planned=planned, last=last)
         if last:
             return
+
+
+def _clusters(query: Query, context: Context) -> Clusters | None:
+    """Groups of free texts; None where answers are data, since a text that is no JSON or no call is no answer there."""
+    is_data = asks_for_json(query.sampling.extra) or bool(query.sampling.extra.get("tools"))
+    return Clusters(context.toolbox.embed) if context.kind == "text" and context.toolbox.embed and not is_data else None
 
 
 class Span(NamedTuple):

@@ -19,7 +19,7 @@ from rheostat.policies.base import Candidate, Context, Evidence, GenerateRequest
 from rheostat.policies.critique import CHECK_TOKENS, approves, critique
 from rheostat.policies.evidence import candidate
 from rheostat.policies.prompts import Messages, revise, step_by_step
-from rheostat.policies.scoring import LOGPROB, PERFECT, Scores
+from rheostat.policies.scoring import LOGPROB, PERFECT, Scores, may_win
 from rheostat.policies.together import end_of
 
 CRITIC = "critic"  # the measure of a run that only its own critic judges
@@ -96,14 +96,13 @@ async def improve(
     run = _Run(query, context, plan, scores)
     attempts = await run.judged(attempts)
     planned = len(attempts) + plan.rounds
-    by = scores.by if scores else CRITIC
     at = plan.start
     end = "perfect" if attempts[at].score == PERFECT else ""
     while len(attempts) < planned and not end:
-        yield _evidence(attempts, planned, by)
+        yield _evidence(attempts, planned, scores)
         attempts, end = await run.improved(attempts, at, planned - len(attempts))
         at = -1
-    yield _evidence(attempts, planned, by, end=end or "complete")
+    yield _evidence(attempts, planned, scores, end=end or "complete")
 
 
 class _Run:
@@ -157,10 +156,12 @@ def _verdict(said: str) -> float | None:
     return None if approved is None else float(approved)
 
 
-def _evidence(attempts: Sequence[Candidate], planned: int, by: str, *, end: str = "") -> Evidence:
+def _evidence(attempts: Sequence[Candidate], planned: int, scores: Scores | None, *, end: str = "") -> Evidence:
+    by, reads_reply = (scores.by, scores.reads_reply) if scores else (CRITIC, False)
+
     def rank(at: int) -> tuple[bool, float, int]:
         score = attempts[at].score
-        return attempts[at].answer is not None, UNKNOWN if score is None else score, -at
+        return may_win(attempts[at], reads_reply=reads_reply), UNKNOWN if score is None else score, -at
 
     chosen = max(range(len(attempts)), key=rank)
     why = f"round {chosen + 1} of {len(attempts)} by {by}"

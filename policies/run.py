@@ -30,7 +30,7 @@ from rheostat.policies.base import (
     Toolbox,
 )
 from rheostat.policies.catalogue import build
-from rheostat.policies.drawing import EARLY_WAVES
+from rheostat.policies.drawing import EARLY_WAVES, may_end_early
 
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 OnEvidence = Callable[[Evidence], Awaitable[None]]
@@ -100,7 +100,7 @@ async def run_action(
         left_tokens=lambda: meter.left_tokens,
         kind=kind,
         seed=seed,
-        waves=_waves(waves, early=stop is not None or scorer is not None),
+        waves=_waves(waves, early=stop is not None or scorer is not None or may_end_early(strategy)),
         scorer=scorer,
         toolbox=toolbox or Toolbox(),
     )

@@ -82,7 +82,7 @@ class WeightedVote:
 class BestOfN:
     """best_of_n(n): n chains of thought, and the one that is best by a verifier, a reward model or log-probability.
 
-    Whatever the measure, a sample with an answer goes before one without. Drawing ends once a score reaches `enough`:
+    A sample with an answer goes before one without, unless the measure reads whole replies. Drawing ends once a score reaches `enough`:
     more samples would mostly find texts that please the scorer (Gao et al., 2022).
     """
 
@@ -99,6 +99,11 @@ class BestOfN:
         self.rule: StopRule | None = parse_rule(stop) if stop else None
         self.waves = parse_waves(waves)
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether a score may end the drawing; log-probabilities rank and are no verdicts."""
+        return self.by != LOGPROB
+
     async def run(self, query: Query, context: Context) -> AsyncIterator[Evidence]:
         """Yield the best so far after every wave; one that is good enough is the last.
 
@@ -108,7 +113,7 @@ class BestOfN:
         scores = Scores(query, context, self.by)
         async for wave in draw(query, context, Draw(self.n, self.temperature, self.waves, logprobs=self.by == LOGPROB)):
             ranked = await scores.given(wave.candidates)
-            chosen = best(ranked, self.by)
+            chosen = best(ranked, self.by, reads_reply=scores.reads_reply)
             score = ranked[chosen].score
             end = "" if score is None or score < self.enough else "perfect" if score == PERFECT else "good_enough"
             why = f"best of {len(ranked)} by {self.by}"

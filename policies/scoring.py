@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -24,7 +25,9 @@ PERFECT = 1.0
 class Scores:
     """The verdicts of one measure on the candidates of one query, each distinct answer asked for once.
 
-    A scorer that holds candidates against one another (`sees_all`) is shown all of them after every wave instead.
+    A scorer that reads whole replies (`reads_reply`) is asked for each distinct text: two programs may end in one line
+    that is read as their answer. One that holds candidates against one another (`sees_all`) is shown all of them after
+    every wave instead.
 
     Raises:
         ActionError: the measure needs a scorer that is not there.
@@ -34,20 +37,40 @@ class Scores:
         self.by = by
         self._query = query
         self._context = context
-        self._scorer = None if by == LOGPROB else scorer_of(by, context)
-        self._by_answer: dict[str, float | None] = {}
+        self._scorer = None if by == LOGPROB else _of_one_query(scorer_of(by, context))
+        self._known: dict[str | None, float | None] = {}
+
+    @property
+    def reads_reply(self) -> bool:
+        """Whether the scorer judges whole replies, so that one without an answer may be right too."""
+        return bool(getattr(self._scorer, "reads_reply", False))
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the scorer holds candidates against one another."""
+        return bool(getattr(self._scorer, "sees_all", False))
+
+    async def of(self, candidates: Sequence[Candidate], at: int) -> float | None:
+        """The score of the candidate at a place; the others are shown to a scorer that compares, and cost nothing else."""
+        if self.sees_all:
+            return (await self.given(candidates))[at].score
+        return (await self.given([candidates[at]]))[0].score
 
     async def given(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """The candidates with their scores; one without an answer is not worth a call."""
+        """The candidates with their scores; one without an answer is not worth a call of a scorer of answers."""
         if self._scorer is None:
             return tuple(candidates)
-        if getattr(self._scorer, "sees_all", False):
+        if self.sees_all:
             verdicts = await self._ask(self._scorer, candidates)
             return tuple(replace(each, score=verdict) for each, verdict in zip(candidates, verdicts, strict=True))
-        new = {each.answer: each for each in reversed(candidates) if each.answer is not None and each.answer not in self._by_answer}
+        new = {key: each for each in reversed(candidates) if (key := self._key(each)) is not None and key not in self._known}
         fresh = sorted(new.values(), key=lambda each: each.index)
-        self._by_answer |= zip([each.answer or "" for each in fresh], await self._ask(self._scorer, fresh), strict=True)
-        return tuple(replace(each, score=None if each.answer is None else self._by_answer[each.answer]) for each in candidates)
+        self._known |= zip(map(self._key, fresh), await self._ask(self._scorer, fresh), strict=True)
+        return tuple(replace(each, score=self._known.get(self._key(each))) for each in candidates)
+
+    def _key(self, each: Candidate) -> str | None:
+        """What two candidates share that need scoring once."""
+        return each.text if self.reads_reply else each.answer
 
     async def _ask(self, scorer: Scorer, fresh: Sequence[Candidate]) -> list[float | None]:
         score_all = getattr(scorer, "score_all", None)
@@ -73,6 +96,12 @@ def scorer_of(by: str, context: Context) -> Scorer:
     return found
 
 
+def _of_one_query(scorer: Scorer) -> Scorer:
+    """The scorer as it serves one query; see `base.GroupScorer`."""
+    for_query = getattr(scorer, "for_query", None)
+    return scorer if for_query is None else cast(Scorer, for_query())
+
+
 def merit(each: Candidate, by: str) -> float | None:
     """How good a candidate is, in [0, 1]; None where that is not known."""
     if by != LOGPROB:
@@ -81,12 +110,17 @@ def merit(each: Candidate, by: str) -> float | None:
     return None if unknown else math.exp(min(0.0, each.mean_logprob or 0.0))
 
 
-def best(candidates: Sequence[Candidate], by: str) -> int:
-    """The position of the best candidate: one with an answer goes before one without, the earlier of equals first."""
+def may_win(each: Candidate, *, reads_reply: bool) -> bool:
+    """Whether a candidate goes before those without an answer: it has one, or its whole reply was judged."""
+    return each.answer is not None or (reads_reply and each.score is not None)
+
+
+def best(candidates: Sequence[Candidate], by: str, *, reads_reply: bool = False) -> int:
+    """The position of the best candidate: one that `may_win` goes before one that may not, the earlier of equals first."""
 
     def rank(at: int) -> tuple[bool, float, int]:
         value = merit(candidates[at], by)
-        return candidates[at].answer is not None, -math.inf if value is None else value, -at
+        return may_win(candidates[at], reads_reply=reads_reply), -math.inf if value is None else value, -at
 
     return max(range(len(candidates)), key=rank)
 

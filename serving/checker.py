@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from rheostat.data.errors import ConfigError
@@ -10,13 +9,14 @@ from rheostat.policies.base import Candidate, Context, Toolbox
 from rheostat.policies.critique import CHECK_TOKENS
 from rheostat.policies.run import Caller, Clock
 from rheostat.policies.scoring import Scores
+from rheostat.policies.together import all_of
 from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
 from rheostat.serving.settings import VerificationConfig
 from rheostat.serving.terms import Terms
 
 SELF, JUDGE = "self", "judge"
-BLIND = ("pairwise",)  # scorers that cannot judge one answer alone
+BLIND = ("pairwise",)  # scorers that only say which answer is better, and not whether it is good
 
 
 class Checker:
@@ -37,19 +37,25 @@ class Checker:
         self._at = config.at
         self._by = measure_of(config.by, toolbox)
 
-    async def scores(self, job: Job, terms: Terms, candidates: Sequence[Candidate]) -> list[float | None]:
+    async def scores(self, job: Job, terms: Terms, candidates: Sequence[Candidate], among: Sequence[Candidate] = ()) -> list[float | None]:
         """How good each answer is, in [0, 1]; None where that cannot be said, as of a call of a tool.
 
         An answer that cannot be read is a bad one. A scorer that fails, or has neither tokens nor time left, says nothing.
+
+        Args:
+            job: pays.
+            terms: what the checks may take.
+            candidates: the answers.
+            among: what they were chosen from, themselves among it; nothing else when left out.
         """
         _make_room(job, len(candidates), terms.limits.tokens)
-        return await asyncio.gather(*(self._score(job, terms, each) for each in candidates))
+        return await all_of(self._score(job, terms, each, among or candidates) for each in candidates)
 
     def passes(self, score: float | None) -> bool | None:
         """Whether that is good enough; None where it is not known."""
         return None if score is None else score >= self._at
 
-    async def _score(self, job: Job, terms: Terms, candidate: Candidate) -> float | None:
+    async def _score(self, job: Job, terms: Terms, candidate: Candidate, among: Sequence[Candidate]) -> float | None:
         if candidate.tool_calls:
             return None
         if candidate.answer is None:
@@ -62,8 +68,12 @@ class Checker:
             seed=0,
             toolbox=self._toolbox,
         )
-        (scored,) = await Scores(job.query, context, self._by).given([candidate])
-        return scored.score
+        scores = Scores(job.query, context, self._by)
+        # One that compares was fitted on several samples of a question: a lone answer has all the votes there are, and
+        # would look agreed on by everybody.
+        if scores.sees_all and len(among) < 2:
+            return None
+        return await scores.of(among, among.index(candidate))
 
 
 def measure_of(name: str, toolbox: Toolbox) -> str:

@@ -86,12 +86,12 @@ class Verification:
     async def _checked(self, asked: _Asked, first: Result) -> Result:
         """The answer that goes out."""
         job, terms = asked.job, asked.terms
-        done, (score,) = job.action, await self._checker.scores(job, terms, [first.candidate])
+        done, (score,) = job.action, await self._checker.scores(job, terms, [first.candidate], first.evidence.candidates)
         second = await self._another(asked, first) if self._checker.passes(score) is False else None
         if second is None:
             self._tell(job, [score])
             return first
-        (second_score,) = await self._checker.scores(job, terms, [second.candidate])
+        (second_score,) = await self._checker.scores(job, terms, [second.candidate], second.evidence.candidates)
         if _worth(second_score) < _worth(score):
             job.action = done
             note_result(job, first)

@@ -15,7 +15,7 @@ import msgspec
 
 from rheostat.data.schema import Query
 from rheostat.policies.base import Call, Candidate, GenerateRequest
-from rheostat.policies.together import Failed, together
+from rheostat.policies.together import Failed, all_of, together
 
 YES_NO = """\
 Question:
@@ -96,6 +96,10 @@ class PairwiseJudge:
         self._model = model
         self._max_tokens = max_tokens
 
+    def for_query(self) -> PairwiseJudge:
+        """The judge of one query, who is asked about no two answers twice."""
+        return _OfOneQuery(self._model, max_tokens=self._max_tokens)
+
     async def compare(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
         """Who is better; a verdict that changes with the places is a tie; see `base.Comparer`.
 
@@ -104,11 +108,7 @@ class PairwiseJudge:
             UpstreamError: the model failed.
         """
         asked = [(first, second), (second, first)]
-        forth, back = await together(self._asked(query, a, b, call) for a, b in asked)
-        if isinstance(forth, Failed):
-            raise forth
-        if isinstance(back, Failed):
-            raise back
+        forth, back = await all_of(self._asked(query, a, b, call) for a, b in asked)
         return None if forth is None or back is None else (forth + 1.0 - back) / 2
 
     async def score_all(self, query: Query, candidates: Sequence[Candidate], call: Call) -> tuple[float | None, ...]:
@@ -139,6 +139,23 @@ class PairwiseJudge:
         asked = PAIRWISE.format(question=query.text, first=first.text, second=second.text)
         verdict = await _verdict(asked, Better, call, model=self._model, max_tokens=self._max_tokens)
         return None if verdict is None else {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict.better]
+
+
+class _OfOneQuery(PairwiseJudge):
+    """Remembers its comparisons; one that failed is made again."""
+
+    def __init__(self, model: str, *, max_tokens: int) -> None:
+        super().__init__(model, max_tokens=max_tokens)
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    async def compare(self, query: Query, first: Candidate, second: Candidate, call: Call) -> float | None:
+        """See `PairwiseJudge.compare`."""
+        pair = first.text, second.text
+        if pair not in self._known:
+            won = await super().compare(query, first, second, call)
+            self._known[pair] = won
+            self._known[pair[::-1]] = None if won is None else 1.0 - won
+        return self._known[pair]
 
 
 async def _verdict(asked: str, kind: type[AnyVerdict], call: Call, *, model: str, max_tokens: int) -> AnyVerdict | None:

@@ -12,6 +12,7 @@ class Referenced:
 
     def __init__(self, verifier: Verifier) -> None:
         self.name = verifier.name
+        self.reads_reply = verifier.reads_reply
         self._verifier = verifier
 
     async def score(self, query: Query, candidate: Candidate, call: Call) -> float | None:  # noqa: ARG002

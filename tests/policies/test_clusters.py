@@ -1,4 +1,6 @@
-from rheostat.data.schema import Action
+import pytest
+
+from rheostat.data.schema import Action, Sampling
 from rheostat.policies.base import Candidate
 from rheostat.policies.clusters import Clusters
 from rheostat.policies.fake import FakeBackend, FakeModel
@@ -42,3 +44,16 @@ async def test_free_texts_are_voted_on():
     assert len(set(answers)) == 2
     assert result.answer.startswith("The treaty")
     assert result.evidence.why == f"{answers.count(result.answer)} of 16 votes"
+
+
+@pytest.mark.parametrize(
+    "extra", [{"response_format": {"type": "json_object"}}, {"tools": [{"type": "function", "function": {"name": "add"}}]}]
+)
+async def test_where_answers_are_data_an_apology_has_no_votes(extra):
+    backend = FakeBackend(model=FakeModel(default={LONG + "sorry": 1.0}, tokens=(1, 2), say="{}".format))
+    query = make.question(sampling=Sampling(extra=extra))
+    result = await run_action(
+        Action.parse("m/self_consistency(k=4)@999"), query, {"m": backend}, kind="text", seed=1, toolbox=make.toolbox()
+    )
+    assert result.text.strip().startswith("The treaty")
+    assert [each.answer for each in result.evidence.candidates] == [None] * 4

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rheostat.data.errors import ActionError, UpstreamError
 from rheostat.data.schema import Action
@@ -117,3 +118,66 @@ async def test_an_ensemble_draws_from_its_models_in_turn_and_survives_one_of_the
     backends["n"] = FakeBackend("n", faults=["error"])
     result = await run("m/weighted_vote(k=6,models=m+n)@9999", backends)
     assert [(each.index, each.model) for each in result.evidence.candidates] == [(0, "m"), (2, "m"), (4, "m")]
+
+
+class Reading:
+    """Judges whole replies, as a verifier that runs programs does."""
+
+    name, reads_reply = "tests", True
+
+    def __init__(self):
+        self.asked = []
+
+    async def score(self, query, candidate, call):
+        self.asked.append(candidate.text)
+        return float("a + b" in candidate.text)
+
+
+def replies(*said):
+    """Texts, and what was read in them as an answer."""
+    return tuple(replace(make.candidate(answer, at), text=text) for at, (text, answer) in enumerate(said))
+
+
+async def test_a_scorer_that_reads_replies_is_asked_for_each_text_whatever_was_read_in_it():
+    scorer = Reading()
+    scores = Scores(make.question(), make.context(scorer=scorer), "verifier")
+    programs = replies(("c = a - b; return c", "c"), ("c = a + b; return c", "c"), ("return a + b", None), ("c = a - b; return c", "c"))
+    found = await scores.given(programs)
+    assert [each.score for each in found] == [0.0, 1.0, 1.0, 0.0]
+    assert len(scorer.asked) == 3
+
+
+def test_a_reply_that_was_judged_may_win_without_an_answer():
+    wrong, right, unknown = replies(("", "c"), ("", None), ("", None))
+    candidates = [replace(wrong, score=0.0), replace(right, score=1.0), unknown]
+    assert best(candidates, "verifier", reads_reply=True) == 1
+    assert best(candidates, "verifier") == 0
+
+
+async def test_programs_are_picked_by_what_their_tests_say():
+    backends = {"m": FakeBackend(model=FakeModel(default={"7": 0.5, "": 0.5}))}
+
+    class Unreadable(Reading):
+        async def score(self, query, candidate, call):
+            return float(candidate.answer is None)
+
+    for strategy in ("best_of_n(n=16,by=verifier)", "compose(n=16,by=verifier)"):
+        result = await run(f"m/{strategy}@99999", backends, scorer=Unreadable())
+        assert (result.candidate.answer, result.candidate.score, result.stop_reason) == (None, 1.0, "perfect")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "sizes"),
+    [
+        ("best_of_n(n=8,by=orm)", [2]),
+        ("best_of_n(n=8,by=orm,enough=0.5)", [2]),
+        ("compose(n=8,by=orm)", [2]),
+        ("best_of_n(n=8,by=orm,waves=3)", [3]),
+        ("best_of_n(n=8)", [8]),
+        ("self_consistency(k=8)", [8]),
+    ],
+)
+async def test_where_a_score_may_end_the_drawing_not_all_is_drawn_at_once(spelling, sizes):
+    backend = FakeBackend(model=FakeModel(default={"7": 1.0}))
+    await run(f"m/{spelling}@9999", {"m": backend}, scorers={"orm": Counting({"7": 1.0})})
+    assert [request.n for request in backend.requests] == sizes

@@ -239,3 +239,61 @@ def test_who_checks_is_the_one_named_or_the_best_there_is(name, scorers, found):
 def test_a_scorer_that_is_not_there_or_cannot_judge_alone_is_an_error_that_lists_the_others(name):
     with pytest.raises(ConfigError, match="known are judge, self"):
         measure_of(name, Toolbox(scorers={"judge": None, "pairwise": None}))
+
+
+class Shares:
+    """Compares: the score of an answer is its share of the votes."""
+
+    name, sees_all = "orm", True
+
+    async def score_all(self, query, candidates, call):
+        return tuple(sum(other.answer == each.answer for other in candidates) / len(candidates) for each in candidates)
+
+
+async def test_a_scorer_that_compares_is_shown_what_an_answer_was_chosen_from_and_says_nothing_of_a_lone_one():
+    checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"orm": Shares()}), VerificationConfig(by="orm"))
+    job, _ = decided()
+    drawn = [candidate(index=at, answer=answer) for at, answer in enumerate("5567")]
+    assert await checker.scores(job, terms(), drawn[:1], drawn) == [0.5]
+    assert await checker.scores(job, terms(), drawn) == [0.5, 0.5, 0.25, 0.25]
+    assert await checker.scores(job, terms(), drawn[:1]) == [None]
+
+
+async def test_the_samples_of_a_vote_are_shown_to_a_scorer_that_compares():
+    verification, _ = made(None)
+    shown = []
+
+    class Told(Shares):
+        async def score_all(self, query, candidates, call):
+            shown.append(len(candidates))
+            return tuple(0.9 for _ in candidates)
+
+    verification._checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"orm": Told()}), VerificationConfig(by="orm"))
+    job, chat = decided(VOTES)
+    await verification.run(job, chat, terms())
+    assert (shown, job.verified) == ([4], True)
+
+
+async def test_checks_that_are_cancelled_end_when_the_slowest_has_settled():
+    settled = []
+
+    class Slow:
+        name = "judge"
+
+        async def score(self, query, shown, call):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(9 * shown.index):
+                    await asyncio.sleep(0)
+                settled.append(shown.index)
+
+    checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"judge": Slow()}), VerificationConfig())
+    job, _ = decided()
+    task = asyncio.create_task(checker.scores(job, terms(), [candidate(index=at) for at in range(2)]))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert settled == [0, 1]

@@ -9,6 +9,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt
 from rheostat.policies.base import Candidate, Completion, Generation
 from rheostat.policies.scorers.judge import Judge, PairwiseJudge
+from rheostat.policies.scoring import Scores
 from tests.policies import make
 
 
@@ -129,3 +130,23 @@ async def test_one_that_cannot_be_compared_is_an_abstention() -> None:
     assert await judge.score(make.question(), candidate("7"), Says("")) is None
     failing = Says(UpstreamError("gone", backend="wise"))
     assert await judge.score_all(make.question(), [candidate("7"), candidate("8")], failing) == (None, None)
+
+
+async def test_over_all_waves_of_a_query_no_pair_is_asked_about_twice() -> None:
+    call = Says(prefers("7", "8", "9"))
+    scores = Scores(make.question(), make.context(call=call, toolbox=make.toolbox(pairwise=PairwiseJudge("wise"))), "pairwise")
+    drawn = [candidate(answer, at) for at, answer in enumerate("9879")]
+    for n in range(1, 5):
+        scored = await scores.given(drawn[:n])
+    assert len(call.asked) == len({request.messages[0]["content"] for request, _ in call.asked}) == 6
+    again = await PairwiseJudge("wise").score_all(make.question(), drawn, call)
+    assert tuple(each.score for each in scored) == again
+
+
+async def test_a_comparison_that_failed_is_made_again_after_the_next_wave() -> None:
+    call = Says(UpstreamError("gone", backend="wise"))
+    judge = PairwiseJudge("wise").for_query()
+    assert await judge.score_all(make.question(), [candidate("7"), candidate("8")], call) == (None, None)
+    call.reply = prefers("7", "8")
+    better, worse = await judge.score_all(make.question(), [candidate("7"), candidate("8")], call)
+    assert better > worse

@@ -20,3 +20,4 @@ async def test_a_verifier_scores_the_answer_or_the_reply_as_it_needs(booked, nam
     assert await scorer.score(Query.of_text("?", reference=reference, kind="number"), CANDIDATE, booked) == score
     assert scorer.name == name
     assert booked.attempts == []
+    assert scorer.reads_reply == (name == "json_schema")
