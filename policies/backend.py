@@ -133,7 +133,7 @@ class VllmBackend:
                     raise
                 sent = await self._shorter(sent, model, error)
         if said is not None:
-            said.completions = reply.completions
+            said.completions, said.call_id = reply.completions, reply.call_id
 
     async def _shorter(self, sent: GenerateRequest, model: str, error: UpstreamError) -> GenerateRequest:
         """The request as it fits, where the engine refused it as too long.

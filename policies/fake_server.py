@@ -256,9 +256,9 @@ class _ServedCall:
             if self._said[index] < len(spoken.words):
                 said: Event = {"delta": {}} if self._is_chat else {"text": ""}
                 choice = {"index": index, **said, "finish_reason": "abort"}
-                await self._send(response, {"choices": [choice], "usage": self._usage(self._said[index])})
+                await self._send(response, {"id": self.call_id, "choices": [choice], "usage": self._usage(self._said[index])})
         if self._fault != "no_usage":
-            await self._send(response, {"choices": [], "usage": self._usage(sum(self._said))})
+            await self._send(response, {"id": self.call_id, "choices": [], "usage": self._usage(sum(self._said))})
         await self._write(response, b"data: [DONE]\n\n")
 
     def _stuck(self, index: int, at: int) -> bool:

@@ -18,7 +18,7 @@ from rheostat.serving.targets import Target, resolve
 from rheostat.serving.terms import Terms
 from rheostat.serving.wire import Chat
 
-VERIFIER, ACTION = "rheostat.verifier", "rheostat.action"  # fields of a request
+VERIFIER, ACTION, TOTAL = "rheostat.verifier", "rheostat.action", "rheostat.max_tokens_total"  # fields of a request
 SHOWN = 60  # characters of a client's own word in an error
 
 
@@ -53,6 +53,7 @@ def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, too
         _check_size(chat.action, config.server.max_tokens)
     defaults = config.tier[target.tier].constraints if target.tier else NO_CONSTRAINTS
     terms = Terms(defaults=defaults, own=chat.query.constraints)
+    _check_room(chat, terms)
     return Admitted(chat=chat, target=target, principal=principal, terms=terms)
 
 
@@ -69,6 +70,17 @@ def _check_runnable(action: Action, pools: Pools, toolbox: Toolbox) -> None:
         check_needs(action, toolbox, pools)
     except ActionError as error:
         raise RequestError(f"{ACTION}: {error}", param=ACTION) from error
+
+
+def _check_room(chat: Chat, terms: Terms) -> None:
+    """That all answers that are wanted can be given."""
+    if chat.action is not None and chat.n > 1:
+        raise RequestError(f"n: a named action gives one answer, not {chat.n}: leave n out, or {ACTION}", param="n")
+    most = terms.both.max_tokens_total
+    if most is not None and most < chat.n:
+        raise RequestError(
+            f"{TOTAL}: {most} tokens are fewer than the {chat.n} answers asked for: allow more, or ask for fewer", param=TOTAL
+        )
 
 
 def _check_size(action: Action, most_tokens: int) -> None:

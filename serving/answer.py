@@ -67,8 +67,8 @@ def comment(value: dict[str, Any]) -> bytes:
 
 
 def completion_id(job: Job) -> str:
-    """The id of the completion, from the decision's."""
-    return f"chatcmpl-{job.decision.decision_id}"
+    """The id of the completion: the engine's where its own chunks went out under it, or else from the decision's."""
+    return job.call_id or f"chatcmpl-{job.decision.decision_id}"
 
 
 def usage(ledger: Ledger) -> Usage:

@@ -109,6 +109,7 @@ class Executor:
 
     async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
         chat, failed, spent = admitted.chat, NONE_FAILED, Ledger()
+        most_tokens = admitted.terms.limits.tokens
         while True:
             decision = await self._decisions.decide(admitted, failed)
             job: Job | None = None
@@ -118,6 +119,7 @@ class Executor:
                     self._hold(admitted, decision, guidance) as hold,
                     self._jobs.open(decision, chat.query, verifier=chat.verifier, guidance=guidance) as job,
                 ):
+                    job.limit(most_tokens)
                     try:
                         await carry_out(job, spent)
                     finally:
@@ -129,13 +131,16 @@ class Executor:
                     raise
                 failed |= {job.action.model}
                 spent = spent + job.ledger
+                most_tokens = most_tokens and most_tokens - job.ledger.generated
+                if most_tokens is not None and most_tokens < chat.n:
+                    raise
                 if started() or not _is_models_fault(error) or not self._decisions.has_another(admitted, failed):
                     raise
 
     def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None) -> Hold:
         """What the decision may spend at worst, set aside from the key's allowance; to be done before anything is recorded."""
         action = Action.parse(decision.action)
-        caps = [(action.model, _cap_tokens(action, guidance))]
+        caps = [(action.model, _cap_tokens(action, guidance, admitted.terms.limits.tokens))]
         if admitted.terms.high_stakes:
             caps += self._verification.caps(decision, admitted.chat)
         prompt_tokens = _prompt_tokens(admitted.chat.query.messages)
@@ -145,9 +150,10 @@ class Executor:
         return admitted.principal.allowance.hold(tokens=sum([cap_tokens for _, cap_tokens in caps]), usd=usd)
 
 
-def _cap_tokens(action: Action, guidance: Guidance | None) -> int:
-    """What may be generated: the cap of the course, where several actions may be run, or else of the action."""
-    return guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
+def _cap_tokens(action: Action, guidance: Guidance | None, most_tokens: int | None) -> int:
+    """What may be generated: the cap of the course, where several actions may be run, or else of the action; at most the request's."""
+    own = guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
+    return own if most_tokens is None else min(own, most_tokens)
 
 
 def _prompt_tokens(messages: Sequence[Message]) -> int:

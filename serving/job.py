@@ -32,6 +32,7 @@ class Job:
         guidance: what the router knows beyond the decision, if anything.
         path: the actions run so far, where the decision is for several, or a check asked for another one.
         verified: whether the answer passed its check; None where it had none, or it could not be said.
+        call_id: the engine's name for the call whose chunks the client was sent, if one's were.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Job:
         self.path: list[Step] = []
         self.guidance = guidance
         self.verified: bool | None = None
+        self.call_id: str | None = None
         self._prices = prices
         self._verifier = verifier or "exact"
         self._started = time.monotonic()
@@ -71,6 +73,11 @@ class Job:
         """The price of what was booked so far, each call at its own model's."""
         own = self._prices[self.action.model]
         return sum([attempt.ledger.cost_usd(self._prices.get(attempt.model, own)) for attempt in self.meter.attempts], 0.0)
+
+    def limit(self, most_tokens: int | None) -> None:
+        """Spend no more than that on everything, whatever the action's own cap is; None is no limit."""
+        if most_tokens is not None:
+            self.meter.cap_tokens = min(self.meter.cap_tokens, most_tokens)
 
     def note(self, p_correct: float) -> None:
         """How likely the leading answer is right after the newest step."""

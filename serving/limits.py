@@ -166,7 +166,7 @@ class Allowance:
         return Hold(self.tokens, self.usd, tokens, usd)
 
     def _used_up(self, window: Window, what: str, code: str, asked: float = 1) -> LimitError:
-        need = f"; this request may need {asked:g}: ask for less with max_tokens or rheostat.max_tokens_total" if asked > 1 else ""
+        need = f"; this request may need {asked:g}: ask for less with rheostat.max_tokens_total" if asked > 1 else ""
         return LimitError(
             f"the key {self.name!r} has {window.left:g} of {window.cap:g} {what} left{need}",
             code=code,

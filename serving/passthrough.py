@@ -75,6 +75,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EMBEDDINGS_PATH = "/v1/embeddings"
+NOT_SERVED = (404, 405, 501)  # by which an engine says that its model is for something else
 
 _ANSWERED = msgspec.json.Decoder(Answered)
 _EMBEDDINGS = msgspec.json.Decoder(EmbeddingsBody)
@@ -112,8 +113,15 @@ class Forwarder:
 
     async def _post(self, call: Call) -> bytes:
         request = GenerateRequest(model=call.model, messages=(), max_tokens=1)
-        with self._pools[call.model].pick(request).use(request) as engine:
-            return await engine.forward(call.path, {**call.fields, "model": call.model})
+        try:
+            with self._pools[call.model].pick(request).use(request) as engine:
+                return await engine.forward(call.path, {**call.fields, "model": call.model})
+        except UpstreamError as error:
+            if error.status not in NOT_SERVED:
+                raise
+            raise RequestError(
+                f"model: {call.model!r} does not serve {call.path}: name a model that does, such as one started for it", param="model"
+            ) from error
 
 
 def _decision(call: Call, principal: Principal) -> Decision:

@@ -31,7 +31,7 @@ def passthrough_request(job: Job, n: int) -> GenerateRequest:
     return GenerateRequest(
         model=job.action.model,
         messages=job.query.messages,
-        max_tokens=job.action.max_tokens // n,
+        max_tokens=min(job.action.max_tokens, job.meter.left_tokens) // n,
         n=n,
         temperature=1.0 if sampling.temperature is None else sampling.temperature,
         top_p=1.0 if sampling.top_p is None else sampling.top_p,

@@ -1,10 +1,19 @@
-"""Bytes of a stream on their way through: forwarded verbatim, with one thing put in before the end mark."""
+"""Bytes of a stream on their way through: forwarded as they are but for usage, with one thing put in before the end mark.
+
+Every chunk of an engine says what it took so far, since that was asked of it: a call that breaks is booked by it. A client
+that adds up the usage of chunks, as it may, is told once, at the end.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 MARK = b"\ndata: [DONE]"
+_USAGE = b'"usage"'
+# Quotes inside a JSON text are escaped, so neither can be part of an answer.
+_OF_A_CHUNK = re.compile(rb',\s*"usage"\s*:\s*(?:null|\{(?:[^{}]|\{[^{}]*\})*\})')
+_TOTAL = re.compile(rb'data: [^\n]*"choices"\s*:\s*\[\s*\][^\n]*\n\n?')
 
 
 class Sink(Protocol):
@@ -18,6 +27,11 @@ class Sink(Protocol):
     async def write(self, data: bytes) -> None:
         """Send bytes, waiting for a slow reader."""
         ...
+
+
+def without_usage(lines: bytes) -> bytes:
+    """Whole lines of a stream without what each chunk took, and without the chunk that only says so."""
+    return _OF_A_CHUNK.sub(b"", _TOTAL.sub(b"", lines)) if _USAGE in lines else lines
 
 
 class Passage:

@@ -15,7 +15,7 @@ from rheostat.serving.job import Job
 from rheostat.serving.pool import Pools
 from rheostat.serving.runner import fresh_seed
 from rheostat.serving.single_call import is_one_call, is_passthrough, note_samples, passthrough_request, strategy_request
-from rheostat.serving.stream import Passage, Sink
+from rheostat.serving.stream import Passage, Sink, without_usage
 from rheostat.serving.terms import Terms
 from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
@@ -52,6 +52,7 @@ class Streamer:
         chunks = self._pools[request.model].stream(request, job.meter, said=said)
         await by_deadline(terms.deadline_s, job, _forward(chunks, sink, model=job.action.model))
         note_samples(job, said.completions)
+        job.call_id = said.call_id
 
     def _request(self, job: Job, chat: Chat) -> GenerateRequest:
         if is_passthrough(job):
@@ -72,7 +73,7 @@ async def _forward(stream: AsyncIterator[bytes], sink: Sink, *, model: str) -> N
     passage = Passage()
     async with aclosing(cast(AsyncGenerator[bytes, None], stream)) as chunks:
         async for chunk in chunks:
-            if data := passage.feed(chunk):
+            if data := without_usage(passage.feed(chunk)):
                 await sink.write(data)
     if not passage.done:
         raise UpstreamError(f"the stream of {model!r} broke off before its end", backend=model, status=502)

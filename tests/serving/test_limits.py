@@ -112,7 +112,7 @@ def test_requests_are_counted_by_the_minute_of_the_clock_and_at_once():
 
 
 def test_a_request_that_can_never_fit_is_told_what_to_ask_for():
-    with pytest.raises(LimitError, match="may need 3072: ask for less with max_tokens"):
+    with pytest.raises(LimitError, match=r"may need 3072: ask for less with rheostat\.max_tokens_total"):
         allowance(tokens_per_minute=1000).hold(tokens=3072, usd=0)
 
 

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from rheostat.data.outcomes import OutcomeReader
+from rheostat.serving.stream import without_usage
 from tests.serving import garbage
 from tests.serving.conftest import get
 
@@ -86,6 +87,45 @@ def test_a_stream_ends_with_usage_and_the_decision(client, engine, model, option
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == ["stop"]
 
 
+@pytest.mark.parametrize("model", ["pocket", "auto"])
+def test_a_stream_has_one_id_and_says_what_it_took_once(client, model):
+    chunks = list(ask(client, model, stream=True, max_tokens=30))
+    assert len(chunks) > 3
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert [chunk.usage is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert all(chunk.choices for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("pocket", {}),
+        ("auto", {}),
+        ("auto", {"action": "pocket/cot@256"}),
+        ("auto", {"action": VOTES}),
+        ("auto", {"action": VOTES, "strict": True}),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_request_generates_more_than_it_says(client, engine, model, options, stream):
+    before, most = engine.generated, 9
+    answer = ask(client, model, stream=stream, extra_body={"rheostat": {**options, "max_tokens_total": most}})
+    usage = [*answer][-1].usage if stream else answer.usage
+    assert 0 < usage.completion_tokens == engine.generated - before <= most
+
+
+def test_several_answers_share_what_a_request_may_generate(client):
+    assert ask(client, "pocket", n=4, extra_body={"rheostat": {"max_tokens_total": 30}}).usage.completion_tokens <= 30
+    with pytest.raises(openai.BadRequestError, match="3 tokens are fewer than the 4 answers"):
+        ask(client, "pocket", n=4, extra_body={"rheostat": {"max_tokens_total": 3}})
+
+
+def test_a_named_action_gives_one_answer(client):
+    with pytest.raises(openai.BadRequestError, match="a named action gives one answer, not 2") as refused:
+        ask(client, n=2, extra_body={"rheostat": {"action": VOTES}})
+    assert refused.value.param == "n"
+
+
 def test_progress_is_reasoning_only_when_asked_for(client):
     def reasoning(**options):
         chunks = ask(client, stream=True, extra_body={"rheostat": {"action": VOTES, **options}})
@@ -97,13 +137,13 @@ def test_progress_is_reasoning_only_when_asked_for(client):
 
 async def test_a_single_call_is_passed_on_verbatim_up_to_the_end_mark(sidecar, engine):
     fields = {"messages": MESSAGES, "model": "pocket", "stream": True, "seed": 5, "temperature": 0, "max_tokens": 30}
-    options = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}, "n": 1, "top_p": 1.0}
+    options = {"n": 1, "top_p": 1.0}
     async with aiohttp.ClientSession() as session:
         direct = await (await session.post(f"{engine.url}/v1/chat/completions", json={**fields, **options})).read()
         through = await (await session.post(f"{sidecar.url}/v1/chat/completions", json=fields)).read()
-    shown, mark = direct.split(b"data: [DONE]")[0], b"data: [DONE]\n\n"
+    shown, mark = without_usage(direct.split(b"data: [DONE]")[0]), b"data: [DONE]\n\n"
     assert [_content(line) for line in through.splitlines()][: shown.count(b"\n")] == [_content(line) for line in shown.splitlines()]
-    assert through.count(b"data: ") == direct.count(b"data: ") + 1
+    assert through.count(b"data: ") == direct.count(b"data: ")  # ours in the place of the engine's total
     assert through.endswith(mark)
 
 
