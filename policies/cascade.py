@@ -77,8 +77,12 @@ class Cascade:
             try:
                 async for wave in _waves(stage, *_moved(query, context, _drawn(before)), stages_left):
                     evidence = _behind(before, wave)
-                    if wave.last and (stages_left == 1 or await _confidence(wave, scores) >= threshold):
-                        yield replace(evidence, last=True, end="complete" if stages_left == 1 else "confident")
+                    if wave.last and stages_left == 1:
+                        yield replace(evidence, last=True, end="complete")
+                        return
+                    if wave.last and await _confidence(wave, scores) >= threshold:
+                        own = len(evidence.candidates) - len(wave.candidates) + wave.chosen
+                        yield replace(evidence, chosen=own, last=True, end="confident")
                         return
                     yield replace(evidence, last=False, end="")
                 before = evidence

@@ -158,7 +158,7 @@ class _Search:
         elif self._plan.by == AGREEMENT:
             chosen = max(range(len(values)), key=lambda at: (self.rollouts[at].answer is not None, values[at], -at))
         else:
-            chosen = best(self.rollouts, self._plan.by)
+            chosen = best(self.rollouts, self._plan.by, reads_reply=self._scores is not None and self._scores.reads_reply)
         why = f"{self._plan.pick} of {len(self.rollouts)} rollouts by {self._plan.by}"
         return Evidence(
             candidates=self.rollouts, chosen=chosen, why=why, planned=self._plan.sims,

@@ -73,6 +73,18 @@ async def test_a_scorer_that_compares_is_shown_all_samples_of_a_stage_and_believ
     assert (seen, result.candidate.model) == ([8], "big")
 
 
+async def test_a_stage_whose_reply_is_judged_right_stands_also_where_no_answer_was_read_in_it():
+    class Tests:
+        name, reads_reply = "tests", True
+
+        async def score(self, query, candidate, call):
+            return float(candidate.model == "big")
+
+    stages = "m/cascade(stages=cot>big/cot>cot,by=verifier)@999"
+    result, _ = await run(stages, SURE, FakeBackend("big", model=MUTE), scorer=Tests())
+    assert (result.stop_reason, result.candidate.model) == ("confident", "big")
+
+
 async def test_a_stage_that_a_score_may_end_looks_at_it_early():
     class Sure:
         name = "orm"

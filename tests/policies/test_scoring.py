@@ -154,16 +154,17 @@ def test_a_reply_that_was_judged_may_win_without_an_answer():
     assert best(candidates, "verifier") == 0
 
 
-async def test_programs_are_picked_by_what_their_tests_say():
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("strategy", ["best_of_n(n=16,by=verifier)", "compose(n=16,by=verifier)", "mcts(sims=16,by=verifier)"])
+async def test_programs_are_picked_by_what_their_tests_say(strategy, seed):
     backends = {"m": FakeBackend(model=FakeModel(default={"7": 0.5, "": 0.5}))}
 
     class Unreadable(Reading):
         async def score(self, query, candidate, call):
             return float(candidate.answer is None)
 
-    for strategy in ("best_of_n(n=16,by=verifier)", "compose(n=16,by=verifier)"):
-        result = await run(f"m/{strategy}@99999", backends, scorer=Unreadable())
-        assert (result.candidate.answer, result.candidate.score, result.stop_reason) == (None, 1.0, "perfect")
+    result = await run(f"m/{strategy}@99999", backends, scorer=Unreadable(), seed=seed)
+    assert (result.candidate.answer, result.candidate.score, result.stop_reason) == (None, 1.0, "perfect")
 
 
 @pytest.mark.parametrize(
