@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from rheostat.policies.base import Candidate, Embed
+from rheostat.policies.structured import is_encodable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ class Clusters:
 
     def with_answers(self, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates, those without an answer but with a text given the text that stands for their group."""
-        silent = [each for each in candidates if each.answer is None and each.text.strip()]
+        silent = [each for each in candidates if each.answer is None and each.text.strip() and is_encodable(each.text)]
         if not silent:
             return candidates
         vectors = self._embed([each.text for each in silent])

@@ -27,6 +27,10 @@ def test_other_numbers_and_negations_are_other_answers():
     assert len(set(answers(LONG + "in 1648.", LONG + "in 1684.", LONG + "not in 1648."))) == 3
 
 
+def test_a_text_that_cannot_be_encoded_is_no_answer():
+    assert answers(LONG + "\ud800", LONG) == [None, LONG.strip()]
+
+
 def test_a_text_without_words_is_no_answer():
     assert answers("", "  \n") == [None, None]
 
