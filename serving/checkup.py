@@ -60,9 +60,9 @@ async def _bundle(config: Config) -> Check:
     """The bundle a sidecar would start with: the folder of the config, else the one kept from MLflow."""
     kept = Cache(Path(config.router.cache)).current()
     folder = Path(config.router.bundle) if config.router.bundle else kept[1] if kept else None
-    if folder is None:
+    if folder is None or not folder.exists():
         do = "train and promote a router; until then one fixed action is served, marked as degraded"
-        return Check(part="bundle", what="none yet", state="off", found=f"no bundle in {config.router.cache}", do=do)
+        return Check(part="bundle", what="none yet", state="off", found=f"no bundle in {folder or config.router.cache}", do=do)
     await asyncio.to_thread(check_in_child, folder)
     bundle = await asyncio.to_thread(Bundle.load, folder)
     return _fits(bundle, config)

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
     from rheostat.training.collect import Progress
+    from rheostat.training.registry import Registry, Version
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file; - prints it instead of the table.")]
@@ -29,6 +30,7 @@ Mlflow = Annotated[
 PIPED_WIDTH = 140  # a file or a log has no width of its own
 STATE = Path(".rheostat")
 CONFIG = Path("rheostat.toml")
+CHAMPION_FOLDER = "champion"  # in a state folder: the bundle that a sidecar without a configuration follows
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, json: Path | None = None, value: Any = None) -> None:
@@ -117,6 +119,18 @@ def track(context: typer.Context, uri: str | None, report: object, *inputs: Path
         typer.echo(f"logged to {uri} as run {run_id}", err=True)
 
 
+def keep_champion(registry: Registry, version: Version, folder: Path) -> None:
+    """Put a version's bundle into a folder that a sidecar follows, in the place of the one before."""
+    from tempfile import TemporaryDirectory
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+        bundle = registry.download(version, Path(staging, "new"))
+        if folder.exists():
+            folder.rename(Path(staging, "old"))
+        bundle.rename(folder)
+
+
 def load_config(path: Path, state: Path) -> Config:
     """The config file, or the built-in one for the pocket engines that the state folder knows.
 
@@ -137,7 +151,7 @@ def load_config(path: Path, state: Path) -> Config:
         pocket_port=ports.get("pocket", 8100),
         pocket_large_port=ports.get("pocket-large", 8101),
         store=config.StoreConfig(path=str(state / "outcomes.db"), store_prompts="full"),
-        router=config.RouterConfig(cache=str(state / "bundles")),
+        router=config.RouterConfig(bundle=str(state / CHAMPION_FOLDER), cache=str(state / "bundles")),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Encoder = Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
-OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "state", "seed")  # options that only splits of a log have
+OF_SPLITS = ("splits", "segment", "model", "strategy")  # options that only splits of a log have
 
 
 def guarantee(

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, TrackingUri, load_config, show, tracking_uri
+from rheostat.commands.common import (
+    CHAMPION_FOLDER,
+    CONFIG,
+    STATE,
+    ConfigFile,
+    Json,
+    Seed,
+    State,
+    TrackingUri,
+    keep_champion,
+    load_config,
+    show,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from rheostat.serving.config import Config
+    from rheostat.training.registry import Registry
 
 
 def up(
@@ -74,6 +91,7 @@ def promote(
     loaded = load_config(config, state)
     registry = Registry(tracking_uri(tracking, loaded, state))
     verdict = promotion.promote(registry, version, prices=loaded.prices, force=force, seed=seed)
+    _follow(registry, loaded, state)
     rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion]]
     show(verdict.reason, ["version", "verdict", "champion now"], rows, json=json, value=verdict)
 
@@ -87,5 +105,18 @@ def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: Tracki
     from rheostat.training.registry import Registry
 
     loaded = load_config(config, state)
-    version = promotion.rollback(Registry(tracking_uri(tracking, loaded, state)))
+    registry = Registry(tracking_uri(tracking, loaded, state))
+    version = promotion.rollback(registry)
+    _follow(registry, loaded, state)
     typer.echo(f"champion is version {version.version} again")
+
+
+def _follow(registry: Registry, config: Config, state: Path) -> None:
+    """Hand the champion to the sidecar of the state folder; say so where no sidecar can follow it."""
+    champion = registry.champion()
+    if champion is None:
+        return
+    if config.router.bundle and Path(config.router.bundle) == state / CHAMPION_FOLDER:
+        keep_champion(registry, champion, state / CHAMPION_FOLDER)
+    elif not registry.uri.startswith("http") and not config.router.bundle:
+        typer.echo(f"no sidecar follows {registry.uri}: give [mlflow] tracking_uri an MLflow server's address (rheostat up)", err=True)

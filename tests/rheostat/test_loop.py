@@ -1,0 +1,72 @@
+"""Promoting with nothing but a state folder: the sidecar of that folder follows."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from rheostat.cli import app
+from rheostat.commands.common import CHAMPION_FOLDER, CONFIG, load_config
+from rheostat.commands.loop import _follow
+from rheostat.router.bundle import Bundle
+from rheostat.serving.checkup import check_surroundings
+from rheostat.serving.config import load
+from rheostat.training.registry import Registry, Training
+from rheostat.training.tracking_server import TrackingServer
+from tests.training.make import bundle, table
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "state"
+
+
+def register(uri: str, state: Path, name: str, *, knows: bool) -> None:
+    registry = Registry(uri)
+    made = bundle(state / name, knows=knows).with_version(name).save(state / name / "bundle")
+    table().save(state / f"{name}.npz")
+    registry.register(registry.log_training(Training(bundle_folder=made, evaluation={}, test_table=state / f"{name}.npz")))
+
+
+def served(state: Path) -> str | None:
+    """The version in the folder that a sidecar without a configuration follows."""
+    config = load_config(CONFIG, state)
+    assert config.router.bundle == str(state / CHAMPION_FOLDER)
+    return Bundle.load(Path(config.router.bundle)).version if Path(config.router.bundle).exists() else None
+
+
+def test_what_is_promoted_is_where_the_sidecar_looks_and_a_rollback_puts_the_other_back(state, tmp_path):
+    with TrackingServer(tmp_path / "mlflow") as tracking:
+
+        def run(*arguments: str) -> None:
+            result = CliRunner().invoke(app, [*arguments, "--state", str(state), "--tracking", tracking.uri])
+            assert result.exit_code == 0, result.output
+
+        register(tracking.uri, state, "blind", knows=False)
+        run("promote")
+        assert served(state) is None
+        run("promote", "--force")
+        assert served(state) == "blind"
+        register(tracking.uri, state, "wise", knows=True)
+        run("promote")
+        assert served(state) == "wise"
+        run("rollback")
+        assert served(state) == "blind"
+
+
+def test_before_there_is_a_champion_the_doctor_says_how_to_make_one(state):
+    (look, *_) = asyncio.run(check_surroundings(load_config(CONFIG, state), environ={}))
+    assert (look.part, look.state) == ("bundle", "off")
+    assert "train and promote" in look.do
+
+
+@pytest.mark.parametrize(("uri", "is_said"), [("sqlite:///mlflow.db", True), ("http://127.0.0.1:5000", False)])
+def test_where_no_sidecar_can_follow_it_is_said(state, capsys, uri, is_said):
+    Path("rheostat.toml").write_text('[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "m"\n')
+    _follow(SimpleNamespace(uri=uri, champion=lambda: object()), load(Path("rheostat.toml")), state)
+    assert ("no sidecar follows" in capsys.readouterr().err) is is_said
