@@ -9,12 +9,15 @@ from rheostat.policies.base import Call, Candidate, GenerateRequest
 from rheostat.policies.prompts import check
 
 CHECK_TOKENS = 96
-# A word that says good or bad, and a negation up to five words before it within the same clause, which turns it round.
+# What a negation does not reach across: the end of its clause ("It is not 11, so the attempt is wrong").
+_WORD = r"\s+(?!(?:so|but|and|as|because|since|thus|hence|therefore|then|which|-)(?!\S))[^\s,;:.!?()–—]+"
+_NEGATION = r"(?:\b(?:not|never|cannot|neither|nothing|without|no(?!\s+doubt))|n['’]t)"
 # "The correct answer is 12" tells a result and says nothing of the attempt.
+_RESULT = r"\s+(?:\w+\s+)?(?:answer|result|solution|value)\s+(?:is|was|would|should)\b"
+# A word that says good or bad, and a negation up to five words before it, which turns it round.
 _VERDICT = re.compile(
-    r"(?P<denied>(?:\b(?:not|never|cannot|neither|nothing|without|no(?!\s+doubt))|n['’]t)(?:\s+[^\s,;:.!?]+){0,5}?\s+[^\w\s,;:.!?]{0,3})?"
-    r"\b(?:(?P<good>correct|right)(?!\s+(?:\w+\s+)?(?:answer|result|solution|value)\s+(?:is|was|would|should)\b)"
-    r"|wrong|incorrect|mistakes?|errors?)\b",
+    rf"(?P<denied>{_NEGATION}(?:{_WORD}){{0,5}}?\s+[\"'“‘*_]{{0,3}})?"
+    rf"\b(?:(?P<good>correct|right)(?!{_RESULT})|wrong|incorrect|mistakes?|errors?)\b",
     re.IGNORECASE,
 )
 

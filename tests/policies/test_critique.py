@@ -13,6 +13,10 @@ REFUSALS = [
     "There are errors in step 2.",
     "The calculation has several mistakes.",
     "Wrong.",
+    "It is not 11 so the attempt is wrong.",
+    "3+4 is not 8 - wrong.",
+    "3+4 is not 8 (wrong).",
+    "3+4 is not 8 — an error.",
 ]
 APPROVALS = [
     "Correct.",
@@ -23,6 +27,7 @@ APPROVALS = [
     "I did not find errors so it is correct.",
     "No, it is correct.",
     "There is no doubt it is right.",
+    "I do not see a flaw and it is correct.",
 ]
 
 
