@@ -296,8 +296,8 @@ class Controller:
         ]
 
     def _why_not(self, situation: Situation, ruling: Ruling) -> str:
-        attainable = float(situation.prediction.p_correct[ruling.action])
-        best = f"the best attainable is {self._spellings[ruling.action]} at {attainable:.2f}"
+        chance = float(situation.prediction.p_correct[ruling.action])
+        best = f"on this query {self._spellings[ruling.action]} is right with a chance of {chance:.2f}"
         return f"{self._shortfall(situation)}; {best}: relax the constraints, or leave strict out"
 
     def _shortfall(self, situation: Situation) -> str:
@@ -307,4 +307,7 @@ class Controller:
             path = self._paths.promised(situation.allowed, situation.confidence)
             if path.attainable < situation.target:
                 return path.why_not(situation.target)
-        return f"no admissible action meets the target {situation.target:.2f}"
+        most = float(self._paths.of(situation.allowed).accuracy.max())
+        if most < situation.target and not situation.constraints.high_stakes:
+            return f"the target {situation.target:.2f} is one of all traffic, of which these models are right on {most:.2f} at most"
+        return f"no admissible action is sure to meet the target {situation.target:.2f} on this query"

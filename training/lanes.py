@@ -8,6 +8,7 @@ and when the last one closes the rest is given up. Knows nothing of samples or s
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ import msgspec
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import Backend, Booking, GenerateRequest, Generation
 from rheostat.training.samplers import Job
+
+log = logging.getLogger(__name__)
 
 MAX_TRIES = 5
 BACKOFF_S = 0.5
@@ -136,6 +139,8 @@ class _Lane:
         """A refusal says something about the call, not about the backend."""
         if error.retryable:
             self._error = str(error)
+            if self._failing_since_s is None:
+                log.warning("%s: trying again for %g s", error, self._pool.patience_s)
             self._failing_since_s = self._failing_since_s or time.monotonic()
 
     def _pause_s(self) -> float:

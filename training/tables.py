@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_WEIGHT = 20.0
 LIVE_DATASET = "live"
+SQLITE = b"SQLite format 3"
 UNKNOWN = SEVERAL_ACTIONS, UNKNOWN_ACTION = "several actions", "unknown action"  # why a row that was drawn tells of no action here
 
 
@@ -131,6 +132,8 @@ def _read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
     if path.suffix != ".parquet":
+        if path.is_file() and not _begins_with(path, SQLITE):
+            raise DatasetError(f"{path} is neither a Parquet log nor a store: rheostat import or rheostat collect makes one of it")
         with OutcomeReader(path) as store:
             return samples_frame(store.samples()), rows_frame(list(_rows(store)))
     try:
@@ -140,6 +143,11 @@ def _read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     if "decision_id" in columns:
         return samples_frame([]), read_segments(path)
     return read_samples(path), rows_frame([])
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _rows(store: OutcomeReader) -> Iterator[Row]:

@@ -191,7 +191,7 @@ def _interval(point: Point) -> str:
 def _closing(trained: Trained) -> str:
     version = trained.version
     registered = f"registered as version {version.version}; rheostat promote makes it the champion" if version else "not registered"
-    live = f", live rows {trained.live}" if trained.live else ""
+    live = f"; live rows: {', '.join(f'{count} {fate}' for fate, count in trained.live.items())}" if trained.live else ""
     several = trained.evaluation.sequential
     told = f"several actions on a query: {several.reason}\n" if several else ""
     return f"{told}report: {trained.report}\nbundle: {trained.folder / 'bundle'} ({registered}{live})"
