@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import NamedTuple
 
 from rheostat.data.schema import AnswerKind
+from rheostat.data.sentences import first_sentence, grid_rows, undotted_sentence
 
 TAIL_CHARS = 4_000
 MAX_NESTED = 4  # times that markup may come to light under markup; who nests deeper does it to keep us busy
@@ -41,7 +43,7 @@ _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _QUOTES = "\"'“”‘’ *"
 _LEAD_UP = re.compile(r"[.!:\n]\s")
 _IN_NUMBERS = re.compile(r"[\s,]")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_PARAGRAPH = re.compile(r"\n\s*\n")
 
 _OPTION_A = re.compile(r"\([Aa]\)|\bA[):]|^A\.", re.MULTILINE)
 _OPTION_B = re.compile(r"\([Bb]\)|\bB[):]|^B\.", re.MULTILINE)
@@ -61,6 +63,13 @@ _WANTS_VALUE = re.compile(
     r"|add [0-9]+|take [0-9]+|work out|in dollars|value of|mod|modulo)\b|[0-9)]\s?[-+*/x×÷^]\s?[0-9(]|\bx\s?=",
     re.IGNORECASE,
 )
+
+
+class Stated(NamedTuple):
+    """A final answer as the reply spells it, in its own case: all that was said, and the first sentence of it."""
+
+    passage: str
+    sentence: str
 
 
 def infer_kind(question: str) -> AnswerKind:
@@ -96,10 +105,26 @@ def extract(text: str, kind: AnswerKind) -> str | None:
     """
     tail = text.rstrip()[-TAIL_CHARS:]
     for stated in _stated(tail):
-        answer = normalise(stated, kind)
+        answer = normalise(_within_reach(stated), kind)
         if answer is not None:
             return answer
     return _LAST[kind](_clean(tail))
+
+
+def as_stated(text: str, kind: AnswerKind) -> Stated:
+    """What `extract` reads of a reply, not normalised: for patterns and scorers that tell capitals and lines apart.
+
+    Behind a marker the passage is all that follows; without one it is the last paragraph, and the sentence is in its last
+    line, empty where that is too long for an answer.
+    """
+    tail = text.rstrip()[-TAIL_CHARS:]
+    for stated in _stated(tail):
+        if normalise(_within_reach(stated), kind) is not None:
+            passage = _clean(stated)
+            return Stated(passage, first_sentence(passage))
+    passage = _PARAGRAPH.split(_clean(tail))[-1]
+    last = _last_line(passage)
+    return Stated(passage, first_sentence(last) if len(last) <= SHORT_CHARS else "")
 
 
 def normalise(answer: str, kind: AnswerKind) -> str | None:
@@ -130,8 +155,13 @@ def _questions(text: str) -> Iterator[str]:
 def _stated(tail: str) -> Iterator[str]:
     """What stands behind each marker, last marker first."""
     for marker in reversed(list(_MARKER.finditer(tail))[-STATED_TRIES:]):
-        behind = tail[marker.end() : marker.end() + STATED_CHARS]
+        behind = tail[marker.end() :]
         yield _braced(behind) if marker["box"] else behind.lstrip()
+
+
+def _within_reach(stated: str) -> str:
+    """As much as may be the answer: a grid is longer than a sentence."""
+    return stated if len(grid_rows(stated.lstrip("`*: \n\t"))) > 1 else stated[:STATED_CHARS]
 
 
 def _braced(text: str) -> str:
@@ -156,6 +186,10 @@ def _clean(text: str) -> str:
 
 def _first_line(text: str) -> str:
     return text.split("\n", 1)[0]
+
+
+def _last_line(text: str) -> str:
+    return text.rsplit("\n", 1)[-1].strip()
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -242,9 +276,14 @@ def _last_yesno(text: str) -> str | None:
 
 
 def _read_text(text: str) -> str | None:
-    """Case, spacing, quotes, the full stop and a zero before the hour do not matter; nor do commas in a row of letters."""
-    end = _SENTENCE_END.search(text)
-    spaced = " ".join((text[: end.start()] if end else text).casefold().split())
+    """The rows of a grid, else the first sentence.
+
+    Case, spacing, quotes, full stops and a zero before the hour do not matter; nor do commas in a row of letters.
+    """
+    rows = grid_rows(text.casefold())
+    if len(rows) > 1:
+        return "\n".join(map(" ".join, rows))
+    spaced = " ".join(undotted_sentence(text).casefold().split())
     words = spaced.lstrip(_QUOTES).rstrip(_QUOTES + ".,;!?").split()
     letters = [word.rstrip(",") for word in words]
     joined = " ".join(letters if all(len(letter) == 1 and letter.isalnum() for letter in letters) else words)
@@ -252,7 +291,10 @@ def _read_text(text: str) -> str | None:
 
 
 def _last_text(text: str) -> str | None:
-    last = text.rsplit("\n", 1)[-1].strip()
+    rows = grid_rows(text.casefold())
+    if len(rows) > 1 and len(rows) == text.count("\n") + 1:
+        return _read_text(text)
+    last = _last_line(text)
     return _read_text(last) if len(last) <= SHORT_CHARS else None
 
 

@@ -1,0 +1,57 @@
+"""Where a sentence ends, and which lines are rows of a grid: how much of a text is one answer.
+
+Knows nothing of kinds or markers. Every pattern is linear.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+# Words that a sentence begins with and a name hardly does: they tell "vitamin C. It is" from "John F. Kennedy".
+_OPENER = (
+    r"(?:A|Also|An|And|Answer|As|At|Because|because|But|By|Explanation|First|For|From|He|Hence|Here|However|I|If|In|It|Its|Let|My|Note|On"
+    r"|Our|She|Since|So|That|The|Then|There|Therefore|These|They|This|Those|Thus|To|We|What|When|Which|With|You|Your)\b(?!\.)"
+)
+_ABBREVIATED = re.compile(
+    r"(?<![\w'’])([A-Z](?=\.\s+[A-Z])|[SsMmFf]t|[DdMm]r|[Mm]rs|Ms|Prof|Rev|Gen|Col|Lt|Sgt|Capt|Gov|Sen|Jr|Sr|Inc|Ltd|Co|[Vv]s|etc|approx"
+    rf"|[Nn]o(?=\.\s+[0-9]))\.(?=[^\S\n]++(?!{_OPENER}))"
+)
+_GAP = re.compile(r"[\s,|]+")
+_CELL = re.compile(r"[^\s\\]|[-+]?[0-9]+(?:\.[0-9]+)?")
+_STOPPED = re.compile(r"(?<=\w)[.;]\s*$")
+
+
+def first_sentence(text: str) -> str:
+    """As it is spelled, without its full stop; a line's end ends it too, an initial or an abbreviation does not."""
+    return text[: _end(_undotted(text))].strip()
+
+
+def undotted_sentence(text: str) -> str:
+    """The first sentence without the full stops of initials and abbreviations: it is its own first sentence."""
+    undotted = _undotted(text)
+    return " ".join(undotted[: _end(undotted)].rstrip(" .!?").split())
+
+
+def grid_rows(text: str) -> list[list[str]]:
+    """The cells of the lines that a text begins with as far as they are rows: each of as many single characters or numbers.
+
+    None of a text that is one line. Blanks, commas and bars stand between cells.
+    """
+    rows: list[list[str]] = []
+    for line in text.split("\n") if "\n" in text else ():
+        cells = [cell for cell in _GAP.split(_STOPPED.sub("", line)) if cell]
+        if len(cells) < 2 or (rows and len(cells) != len(rows[0])) or not all(map(_CELL.fullmatch, cells)):
+            break
+        rows.append(cells)
+    return rows
+
+
+def _undotted(text: str) -> str:
+    """A blank for each full stop that belongs to an initial or an abbreviation; everything stays in its place."""
+    return _ABBREVIATED.sub(r"\1 ", text) if "." in text[:-1] else text
+
+
+def _end(undotted: str) -> int:
+    end = _SENTENCE_END.search(undotted)
+    return end.start() if end else len(undotted)

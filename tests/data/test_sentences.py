@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat.data.sentences import first_sentence, grid_rows, undotted_sentence
+
+WORDS = st.sampled_from(["J.", "St.", "A", "The", "it", ".", " ", "  ", "\n", "5", "No.", "U.S.", "etc.", "!"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "undotted"),
+    [
+        ("Paris. Because it is.", "Paris", "Paris"),
+        ("St. Louis. It lies in Missouri.", "St. Louis", "St Louis"),
+        ("J. K. Rowling", "J. K. Rowling", "J K Rowling"),
+        ("Vitamin C. It is found in fruit.", "Vitamin C", "Vitamin C"),
+        ("No. 5 and no. 6", "No. 5 and no. 6", "No 5 and no 6"),
+        ("No. Five", "No", "No"),
+        ("apples, pears etc. and nuts! Or", "apples, pears etc. and nuts", "apples, pears etc and nuts"),
+        ("J.\nK. Rowling", "J", "J"),
+        ("3.5 m", "3.5 m", "3.5 m"),
+        ("", "", ""),
+    ],
+)
+def test_a_sentence_ends_with_its_full_stop_and_not_with_that_of_a_name(text: str, sentence: str, undotted: str) -> None:
+    assert (first_sentence(text), undotted_sentence(text)) == (sentence, undotted)
+
+
+@given(st.lists(WORDS, max_size=20).map("".join))
+def test_a_sentence_without_the_full_stops_of_names_is_its_own_first_sentence(text: str) -> None:
+    once = undotted_sentence(text)
+    assert undotted_sentence(once) == once
+    assert undotted_sentence(once.casefold()) == once.casefold()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("1 2\n3 4", [["1", "2"], ["3", "4"]]),
+        ("1, 2\n| 3 | -4.5 |\n\nDone", [["1", "2"], ["3", "-4.5"]]),
+        ("a b\nc d.\nso it is", [["a", "b"], ["c", "d"]]),
+        ("1 2\n3 4 5", [["1", "2"]]),
+        ("New York\nThank you", []),
+        ("1\n2", []),
+        ("1 2", []),
+    ],
+)
+def test_rows_of_a_grid_have_as_many_short_cells_each(text: str, rows: list[list[str]]) -> None:
+    assert grid_rows(text) == rows
