@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+from rheostat.data.answers import as_stated, extract
 from rheostat.data.errors import DatasetError
 from rheostat.data.schema import AnswerKind
 from rheostat.data.verifiers.workers import WORKERS, TaskError
@@ -17,10 +18,10 @@ from rheostat.data.verifiers.workers import WORKERS, TaskError
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """The whole answer matches the reference, a regular expression of Python's `re`."""
+    """The whole answer, as it was stated or normalised, matches the reference, a regular expression of Python's `re`."""
 
     name: ClassVar[str] = "regex"
-    reads_reply: ClassVar[bool] = False
+    reads_reply: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
 
     def verify(self, question: str, answer: str | None, reference: str | None, kind: AnswerKind) -> float | None:  # noqa: ARG002
@@ -29,7 +30,13 @@ class Regex:
         Raises:
             DatasetError: the reference is no regular expression.
         """
-        return _judged("regex", answer, reference)
+        read = None if answer is None else extract(answer, kind)
+        if answer is None or read is None:
+            return _judged("regex", None, reference)
+        scores = [_judged("regex", spelling, reference) for spelling in {as_stated(answer, kind).sentence or read, read}]
+        if 1.0 in scores:
+            return 1.0
+        return None if None in scores else 0.0
 
 
 @dataclass(frozen=True, slots=True)

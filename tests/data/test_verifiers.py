@@ -79,6 +79,34 @@ def test_a_gym_scorer_accepts_another_solution() -> None:
     assert verifier("reasoning_gym").verify(task.text, f"({expected})", task.reference, "text") == 1.0
 
 
+@pytest.mark.parametrize("name", ["rotate_matrix", "n_queens", "tower_of_hanoi", "sudoku"])
+@pytest.mark.parametrize("wrapped", ["{}", "The answer is:\n{}", "Let me see. It turns.\n\n```\n{}\n```"])
+def test_a_gym_scorer_sees_every_line_of_an_answer(name: str, wrapped: str) -> None:
+    (task,) = load_tasks(f"reasoning_gym:{name}", n=1, seed=4)
+    assert task.reference is not None
+    assert task.kind == "text"
+    expected = gym_reference(task.reference).answer
+    assert expected is not None
+    first, rest = expected.split("\n", 1)
+    wrong = f"{first}\n{rest.replace('1', '7').replace('_', 'Q')}"
+    assert verifier("reasoning_gym").verify(task.text, wrapped.format(expected), task.reference, task.kind) == 1.0
+    assert verifier("reasoning_gym").verify(task.text, wrapped.format(wrong), task.reference, task.kind) == 0.0
+
+
+def test_a_gym_scorer_sees_capitals_and_no_thinking_aloud() -> None:
+    (task,) = load_tasks("reasoning_gym:zebra_puzzles", n=1, seed=4)
+    assert task.reference is not None
+    expected = gym_reference(task.reference).answer
+    assert verifier("reasoning_gym").verify(task.text, f"The answer is {expected}. Because so.", task.reference, "text") == 1.0
+    assert verifier("reasoning_gym").verify(task.text, f"I thought of {expected}.\n\nBut it is somebody.", task.reference, "text") == 0.0
+    assert verifier("reasoning_gym").verify(task.text, " ", task.reference, "text") == 0.0
+
+
+def test_an_answer_that_breaks_a_gym_scorer_is_wrong() -> None:
+    (task,) = load_tasks("reasoning_gym:prime_factorization", n=1, seed=4)
+    assert verifier("reasoning_gym").verify(task.text, "The answer is two times three.", task.reference, "text") == 0.0
+
+
 def test_a_gym_task_of_another_version_is_refused() -> None:
     reference = str(GymReference(gym="chain_sum", seed=0, size=1, index=0, answer="no such answer"))
     with pytest.raises(DatasetError, match="install the version"):

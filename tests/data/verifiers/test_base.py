@@ -39,5 +39,6 @@ async def test_verifiers_that_ask_another_process_are_slow_and_the_others_are_no
 @pytest.mark.parametrize("name", ["exact", "regex"])
 async def test_grading_aside_gives_the_same_score(name: str) -> None:
     for answer in ("2", "3", None):
-        inline = grade(VERIFIERS[name], QUERY, reply="", answer=answer)
-        assert await grade_aside(VERIFIERS[name], QUERY, reply="", answer=answer) == inline
+        inline = grade(VERIFIERS[name], QUERY, reply=f"It is {answer}", answer=answer)
+        assert inline == float(answer == "2")
+        assert await grade_aside(VERIFIERS[name], QUERY, reply=f"It is {answer}", answer=answer) == inline

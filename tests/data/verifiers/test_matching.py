@@ -34,9 +34,28 @@ def test_json_must_fit_its_schema(answer: str, expected: float) -> None:
     assert score("json_schema", answer, '{"type": "array", "minItems": 1, "items": {"type": "integer"}}') == expected
 
 
-@pytest.mark.parametrize(("answer", "expected"), [("AB-12", 1.0), ("AB-12 ", 0.0), ("xAB-12", 0.0)])
+@pytest.mark.parametrize(("answer", "expected"), [("AB-12", 1.0), ("AB-12 or so", 0.0), ("xAB-12", 0.0), (" ", 0.0)])
 def test_a_pattern_must_match_the_whole_answer(answer: str, expected: float) -> None:
     assert score("regex", answer, r"[A-Z]{2}-\d+") == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "reference", "expected"),
+    [
+        ("The answer is Paris.", "Paris|Lyon", 1.0),
+        ("The answer is Paris. Not London.", "Paris|Lyon", 1.0),
+        ("Paris is nice. The answer is London. Not Paris.", "Paris|Lyon", 0.0),
+        ("The answer is Paris. Because it is the capital.", "paris", 1.0),
+        ("The answer is St. Louis.", r"St\. Louis", 1.0),
+        ("It is Paris? Word upon word, and no end of words in sight, and so on for a line and more.", "(?s).*Paris.*", 0.0),
+    ],
+)
+def test_a_pattern_sees_the_answer_as_it_was_stated_and_as_it_is_normalised(reply: str, reference: str, expected: float) -> None:
+    assert score("regex", reply, reference) == expected
+
+
+def test_a_pattern_for_a_number_may_match_its_one_spelling() -> None:
+    assert verifier("regex").verify("?", "The answer is $1,234.50 in all.", r"1234\.5", "number") == 1.0
 
 
 def test_what_takes_for_ever_is_an_abstention() -> None:
