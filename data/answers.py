@@ -28,17 +28,29 @@ _NUMBER = re.compile(
 )
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 _LONE_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])((?:[AI](?!\s+[a-z]))|[B-HJ-Z])(?![A-Za-z0-9'’])")
+_ARTICLE = r"[ \t]+(?!(?:and|as|because|but|due|for|given|is|not|or|since)\b)(?-i:[a-z])"  # what makes of "a" an article
 _LEADING_LETTER = re.compile(
-    r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}(?:([A-Za-z])(?=\W{0,8}\Z|[).:])|([A-HJ-Z])(?![A-Za-z0-9'’]))", re.IGNORECASE
+    r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}"
+    rf"(?:([A-Za-z])(?=\W{{0,8}}\Z|[).:])|(A(?!{_ARTICLE})|[B-HJ-Z])(?![A-Za-z0-9'’]))",
+    re.IGNORECASE,
 )
-_LATEX = (
+
+
+def _improper(mixed: re.Match[str]) -> str:
+    whole, numerator, denominator = map(int, mixed.groups())
+    return f"{whole * denominator + numerator}/{denominator}"
+
+
+_LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"(?<![\w.,/^])([0-9]{1,18})(?:\\[,;!:]|\s)?\\[dt]?frac\s?\{([0-9]{1,18})\}\s?\{([0-9]{1,18})\}"), _improper),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(?<!\\)\\++(?:[,;!:]+|[^\S\n])|\\left|\\right|\\?\$|`"), ""),
     (re.compile(r"\\([%{}])"), r"\1"),
     (re.compile(r"\*{2,}|_{2,}"), ""),
 )
-_MARKUP = re.compile(r"[\\$`]|\*{2}|_{2}")  # what every one of those needs; most answers have none of it
+_MARKUP = re.compile(r"[\\$`]|\*{2}|_{2}|\{,\}")  # what every one of those needs; most answers have none of it
 _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _QUOTES = "\"'“”‘’ *"
 _LEAD_UP = re.compile(r"[.!:\n]\s")
@@ -175,13 +187,16 @@ def _braced(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """The text without markup; minus signs as ASCII. What is left may be markup again: a reading must not differ when it is read."""
+    """The text without markup; minus signs, and the dash that is written for one, as ASCII.
+
+    What is left may be markup again: a reading must not differ when it is read.
+    """
     for _ in range(MAX_NESTED):
         if not _MARKUP.search(text):
             break
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
-    return text.replace("−", "-").strip()
+    return text.replace("−", "-").replace("–", "-").strip()
 
 
 def _first_line(text: str) -> str:

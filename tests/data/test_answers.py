@@ -41,6 +41,15 @@ KINDS: tuple[AnswerKind, ...] = ("number", "choice", "yesno", "text")
         ("**Answer:** 42", "42"),
         ("The answer is:\n\n**42**", "42"),
         ("1e3", "1000"),
+        (r"\boxed{1{,}000}", "1000"),
+        (r"\boxed{1{,}234{,}567.5}", "1234567.5"),
+        (r"\boxed{\frac{1{,}000}{3}}", "1000/3"),
+        (r"\boxed{2\frac{1}{2}}", "2.5"),
+        (r"The answer is $-2\,\dfrac{1}{3}$.", "-7/3"),
+        (r"\boxed{10 \frac{3}{4}}", "10.75"),
+        ("The answer is –7.", "-7"),
+        ("The answer is 3 – 5 = –2.", "-2"),
+        ("from 3–5", "5"),
         (".5", "0.5"),
         ("-0.05", "-0.05"),
         ("3/0", None),
@@ -62,6 +71,13 @@ def test_the_last_stated_number_is_the_answer(reply: str, answer: str | None) ->
         ("B. because it is larger", "B"),
         ("I think it is B.", "B"),
         ("A train is fast, so D", "D"),
+        ("The answer is a whale, option (C).", "C"),
+        ("The answer is a whale: C", "C"),
+        ("The answer is A because B is too small.", "A"),
+        ("The answer is a, as all know.", "A"),
+        ("The answer is A Paris", "A"),
+        ("The answer is b since it is larger.", "B"),
+        ("The answer is A\nbecause", "A"),
         ("nothing", None),
     ],
 )
@@ -86,6 +102,7 @@ def test_true_and_false_count_as_yes_and_no(reply: str, answer: str | None) -> N
         ("b, d, k", "b d k"),
         ("The answer is b d k.", "b d k"),
         ("Monday + 3: Thursday. The answer is **Thursday**.", "thursday"),
+        ("The answer is Paris–Dakar.", "paris-dakar"),
         ("word " * 100, None),
     ],
 )
@@ -170,6 +187,8 @@ def test_a_text_with_names_and_grids_is_normal_after_one_reading(text: str) -> N
 @example("text", "\\\r0")
 @example("text", "\\`,0")
 @example("number", "\\\\,,7")
+@example("number", "1{{{,}}}000")
+@example("number", "2\\frac{1}{0}")
 def test_normalising_twice_changes_nothing(kind: AnswerKind, text: str) -> None:
     once = normalise(text, kind)
     assert once is None or normalise(once, kind) == once
@@ -267,7 +286,7 @@ def test_a_reference_tells_its_own_kind(answer: str, question: str, kind: Answer
     assert kind_of(answer, question) == kind
 
 
-UNITS = ["1", "1,", "a", "answer is ", "(", r"\boxed{", r"\frac{", "1/", " ", "=", "?", "yes ", "**", "\n", "A "]
+UNITS = ["1", "1,", "a", "answer is ", "(", r"\boxed{", r"\frac{", r"1\frac{1}{1}", "{,}", "1/", " ", "=", "?", "yes ", "**", "\n", "A "]
 
 
 @pytest.mark.parametrize("unit", [*UNITS, "A. B", "St.  ", "5 6\n", "\n \n"])
