@@ -43,7 +43,7 @@ def _improper(mixed: re.Match[str]) -> str:
 
 _LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<![\w.,/^])([0-9]{1,18})(?:\\[,;!:]|\s)?\\[dt]?frac\s?\{([0-9]{1,18})\}\s?\{([0-9]{1,18})\}"), _improper),
+    (re.compile(r"(?<![\w.,/^])([0-9]{1,18})(?:\\[,;!:]|[ \t])?\\[dt]?frac\s?\{([0-9]{1,18})\}\s?\{([0-9]{1,18})\}"), _improper),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(?<!\\)\\++(?:[,;!:]+|[^\S\n])|\\left|\\right|\\?\$|`"), ""),

@@ -41,7 +41,7 @@ class PythonTests:
 
         Raises:
             ConfigError: the sandbox is off.
-            DatasetError: the reference holds no tests.
+            DatasetError: the reference holds no tests, or nothing in them can fail.
             SandboxError: this machine cannot run code as safely as was asked.
         """
         if reference is None:

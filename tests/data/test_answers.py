@@ -47,6 +47,7 @@ KINDS: tuple[AnswerKind, ...] = ("number", "choice", "yesno", "text")
         (r"\boxed{2\frac{1}{2}}", "2.5"),
         (r"The answer is $-2\,\dfrac{1}{3}$.", "-7/3"),
         (r"\boxed{10 \frac{3}{4}}", "10.75"),
+        ("Step 2\n\\frac{3}{4}", "0.75"),
         ("The answer is –7.", "-7"),
         ("The answer is 3 – 5 = –2.", "-2"),
         ("from 3–5", "5"),
