@@ -11,7 +11,7 @@ import msgspec
 
 from rheostat.data.answers import extract
 from rheostat.data.schema import Query
-from rheostat.data.verifiers import verifier_of
+from rheostat.data.verifiers import grade, verifier_of
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,6 @@ async def _ask(client: Any, task: Query, target_accuracy: float) -> Reply:
 
 def _reward(task: Query, text: str) -> float:
     kind = task.kind or "text"
-    found = extract(text, kind)
-    if found is None or task.reference is None:
+    if task.reference is None:
         return 0.0
-    return verifier_of(task.dataset).verify(task.text, found, task.reference, kind) or 0.0
+    return grade(verifier_of(task.dataset), task, reply=text, answer=extract(text, kind)) or 0.0
