@@ -83,8 +83,11 @@ def test_several_logs_are_one_table(tmp_path: Path, log: pl.DataFrame) -> None:
     write_samples(tmp_path / "a.parquet", log.head(4))
     write_samples(tmp_path / "b.parquet", log.tail(6))
     assert read_samples([tmp_path / "a.parquet", tmp_path / "b.parquet"]).equals(log.select(list(COLUMNS)))
+    write_samples(tmp_path / "again.parquet", log.head(4))
+    assert read_samples([tmp_path / name for name in ("a.parquet", "b.parquet", "again.parquet")]).equals(log.select(list(COLUMNS)))
+    write_samples(tmp_path / "other.parquet", log.head(4).with_columns(answer=pl.lit("another")))
     with pytest.raises(DatasetError, match=r"2 logs together row .* more than once"):
-        read_samples([tmp_path / "a.parquet", tmp_path / "a.parquet"])
+        read_samples([tmp_path / "a.parquet", tmp_path / "other.parquet"])
 
 
 @pytest.mark.parametrize(
