@@ -13,6 +13,7 @@ from rheostat.policies.backend import VllmBackend
 from rheostat.policies.base import GenerateRequest, Meter, Said
 from rheostat.policies.fake import FakeBackend, FakeModel
 from rheostat.policies.fake_server import FakeServer
+from rheostat.policies.reply import Reply
 from rheostat.policies.run import run_action
 from tests.policies import make
 
@@ -355,11 +356,18 @@ async def test_a_reply_that_has_begun_is_gone_on_with_behind_the_rendered_conver
     assert meter.ledger.generated == server.generated_tokens
 
 
-async def test_a_cancelled_continuation_is_aborted_and_booked():
+async def test_a_cancelled_continuation_is_aborted_and_booked(monkeypatch):
+    heard, feed = asyncio.Event(), Reply.feed
+
+    def feed_and_tell(reply, chunk):
+        feed(reply, chunk)
+        heard.set()
+
+    monkeypatch.setattr(Reply, "feed", feed_and_tell)
     async with serving("hang") as (server, backend):
         meter = Meter(999)
         task = asyncio.create_task(backend.generate(request(prefill="3+4="), meter))
-        await until(lambda: server.generated_tokens > 0)
+        await heard.wait()  # only a call whose name is known can be aborted
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [attempt.status for attempt in meter.attempts] == ["cancelled"]
