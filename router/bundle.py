@@ -17,18 +17,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import BundleError
+from rheostat.data.npz import read_npz
 from rheostat.data.schema import SCHEMA_VERSION, Action
 from rheostat.router.arrays import predictor_arrays, predictor_from
 from rheostat.router.base import Array, Encoder, FeatureRow
@@ -158,18 +157,7 @@ class Bundle:
             header = json.loads((folder / "bundle.json").read_bytes())
             arrays = _load_arrays(folder / "arrays.npz")
             return _assemble(folder, header, arrays)
-        except (
-            KeyError,
-            IndexError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            OSError,
-            EOFError,
-            RecursionError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
             raise BundleError(f"bundle {folder} does not fit together ({error!r}): fit it again with this version") from error
 
 
@@ -249,9 +237,7 @@ def _assemble(folder: Path, header: dict[str, Any], arrays: dict[str, npt.NDArra
 
 
 def _load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    # numpy leaves the file open when an archive turns out to be garbage, so it gets an open one.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    arrays = read_npz(path)
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise ValueError(f"array {name} holds something other than finite numbers")

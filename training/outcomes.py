@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import TOKENS_PER_PRICE_UNIT, Price
+from rheostat.data.npz import read_npz
 from rheostat.data.schema import Action
 
 Array = npt.NDArray[np.float64]
@@ -124,12 +123,12 @@ class OutcomeTable:
             DatasetError: the file is no outcome table.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                heads: dict[str, Any] = json.loads(stored["heads"].tobytes())
-                cells: dict[str, Any] = {name: stored[name] for name in CELLS}
+            stored = read_npz(path)
+            heads: dict[str, Any] = json.loads(stored["heads"].tobytes())
+            cells: dict[str, Any] = {name: stored[name] for name in CELLS}
             heads = {name: tuple(values) for name, values in heads.items()}
             return cls(**heads, **cells)
-        except (KeyError, TypeError, ValueError, EOFError, OSError, BadZipFile, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(f"{path} is no outcome table ({error}): write it with OutcomeTable.save") from error
 
     def _heads(self) -> dict[str, list[str] | list[int]]:

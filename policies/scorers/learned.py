@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rheostat.data.errors import BundleError
+from rheostat.data.npz import read_npz
 from rheostat.data.schema import Query
 from rheostat.policies.base import Call, Candidate
 from rheostat.policies.scorers.answer_features import Answer, Rows, answer_statistics
@@ -111,8 +112,7 @@ class RewardModel:
         for name, expected in manifest.sha256.items():
             if not (folder / name).is_file() or _digest(folder / name) != expected:
                 raise BundleError(f"{name} of the reward model at {folder} is not as it was written: train it again")
-        with np.load(folder / ARRAYS, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files}
+        arrays = read_npz(folder / ARRAYS)
         trees = (folder / TREES).read_text(encoding="utf-8") if TREES in manifest.sha256 else None
         return cls(arrays, trees=trees, slope=manifest.slope, intercept=manifest.intercept, encoder_id=manifest.encoder_id)
 
