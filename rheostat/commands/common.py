@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
     from rheostat.training.collect import Progress
-    from rheostat.training.registry import Registry, Version
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file; - prints it instead of the table.")]
@@ -117,18 +116,6 @@ def track(context: typer.Context, uri: str | None, report: object, *inputs: Path
         typer.echo(f"not logged: {error}", err=True)
     else:
         typer.echo(f"logged to {uri} as run {run_id}", err=True)
-
-
-def keep_champion(registry: Registry, version: Version, folder: Path) -> None:
-    """Put a version's bundle into a folder that a sidecar follows, in the place of the one before."""
-    from tempfile import TemporaryDirectory
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
-        bundle = registry.download(version, Path(staging, "new"))
-        if folder.exists():
-            folder.rename(Path(staging, "old"))
-        bundle.rename(folder)
 
 
 def load_config(path: Path, state: Path) -> Config:

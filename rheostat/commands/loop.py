@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,6 @@ from rheostat.commands.common import (
     Seed,
     State,
     TrackingUri,
-    keep_champion,
     load_config,
     show,
     tracking_uri,
@@ -24,7 +24,7 @@ from rheostat.commands.common import (
 
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
-    from rheostat.training.registry import Registry
+    from rheostat.training.registry import Registry, Version
 
 
 def up(
@@ -117,6 +117,16 @@ def _follow(registry: Registry, config: Config, state: Path) -> None:
     if champion is None:
         return
     if config.router.bundle and Path(config.router.bundle) == state / CHAMPION_FOLDER:
-        keep_champion(registry, champion, state / CHAMPION_FOLDER)
+        _keep_champion(registry, champion, state / CHAMPION_FOLDER)
     elif not registry.uri.startswith("http") and not config.router.bundle:
         typer.echo(f"no sidecar follows {registry.uri}: give [mlflow] tracking_uri an MLflow server's address (rheostat up)", err=True)
+
+
+def _keep_champion(registry: Registry, version: Version, folder: Path) -> None:
+    """Put a version's bundle into a folder that a sidecar follows, in the place of the one before."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+        bundle = registry.download(version, Path(staging, "new"))
+        if folder.exists():
+            folder.rename(Path(staging, "old"))
+        bundle.rename(folder)
