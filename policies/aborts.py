@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from rheostat.policies.transport import NO_SUCH_PATH
+
 ABORT_PATH = "/inference/v1/abort_requests"
-NO_SUCH_PATH = (404, 405, 501)
 
 Post = Callable[[bytes], Awaitable[int]]
 

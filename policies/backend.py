@@ -20,7 +20,7 @@ from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.aborts import ABORT_PATH, Aborts
 from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
-from rheostat.policies.http_client import HttpClient
+from rheostat.policies.http_client import HttpClient, Sent
 from rheostat.policies.http_connection import Connection
 from rheostat.policies.reply import Reply
 from rheostat.policies.scrape import sum_metrics
@@ -198,16 +198,11 @@ class VllmBackend:
     async def _bytes(self, request: GenerateRequest, book: Booking, reply: Reply) -> AsyncGenerator[bytes, None]:
         """The bytes of one call, fed to `reply`; the call is booked when this ends, whatever ends it."""
         started_s = time.perf_counter()
-        ending, is_sent = _CANCELLED, False
+        ending, sent = _CANCELLED, Sent()
         until = self._latest(request.timeout_s)
-
-        def on_send() -> None:
-            nonlocal is_sent
-            is_sent = True
-
         answer: Connection | None = None
         try:
-            answer = await self._post(await self._prepared(request, until), until, on_send)
+            answer = await self._post(await self._prepared(request, until), until, sent)
             with self._errors:
                 while chunk := await answer.read():
                     reply.feed(chunk)
@@ -227,7 +222,7 @@ class VllmBackend:
                 if answer is not None:
                     await self._leave(answer, reply, ending)
             finally:
-                if is_sent:
+                if sent.so_far:
                     latency_s = time.perf_counter() - started_s
                     book.book(reply.attempt(ending.booked, latency_s=latency_s, error=ending.error, refused=ending.refused))
 
@@ -318,12 +313,12 @@ class VllmBackend:
     def _json_headers(self) -> Mapping[str, str]:
         return {**self._more_headers(), **JSON_HEADERS}
 
-    async def _post(self, post: Post, until: float, on_send: Callable[[], None]) -> Connection:
+    async def _post(self, post: Post, until: float, sent: Sent) -> Connection:
         """The answer whose body is an event stream, its head read."""
         try:
-            answer = await self._open(post, until, on_send)
+            answer = await self._open(post, until, sent)
         except NotSentError:
-            answer = await self._open(post, until, on_send)
+            answer = await self._open(post, until, sent)
         try:
             if answer.status != 200:
                 raise await refusal(self.name, answer)
@@ -335,10 +330,10 @@ class VllmBackend:
             raise
         return answer
 
-    async def _open(self, post: Post, until: float, on_send: Callable[[], None]) -> Connection:
+    async def _open(self, post: Post, until: float, sent: Sent) -> Connection:
         headers = {**self._more_headers(), **STREAM_HEADERS}
         with self._errors:
-            return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until, on_send=on_send)
+            return await self._client.send("POST", post.path, body=post.body, headers=headers, until=until, sent=sent)
 
     async def _get(self, path: str) -> bytes:
         with self._errors:

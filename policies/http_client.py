@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -17,8 +17,11 @@ NO_HEADERS: Mapping[str, str] = {}
 PORTS = {"http": 80, "https": 443}
 
 
-def _nothing() -> None:
-    """Nobody wants to know."""
+class Sent:
+    """Whether a request went out, or at least a part of it, for whoever has to book it however it ends."""
+
+    def __init__(self) -> None:
+        self.so_far = False
 
 
 class UnreachableError(ConnectionError):
@@ -94,7 +97,7 @@ class HttpClient:
         body: bytes = b"",
         headers: Mapping[str, str] = NO_HEADERS,
         until: float,
-        on_send: Callable[[], None] = _nothing,
+        sent: Sent | None = None,
     ) -> Connection:
         """Send a request and wait for the head of its answer; whoever gets it gives it to `release` in the end.
 
@@ -104,7 +107,7 @@ class HttpClient:
             body: of a POST.
             headers: besides those of every request.
             until: time of the loop by which the whole answer has to be there.
-            on_send: told once there is a connection, right before the request goes out on it.
+            sent: told once there is a connection, right before the request goes out on it.
 
         Raises:
             UnreachableError: no connection, nothing was sent.
@@ -118,7 +121,8 @@ class HttpClient:
             connection = self._kept() or await self._connected(until)
             self._busy.add(connection)
             request = self._request(method, path, body, headers)
-            on_send()
+            if sent is not None:
+                sent.so_far = True
             connection.send(request, until=until)
             await connection.head()
             return connection
@@ -131,17 +135,10 @@ class HttpClient:
 
     @asynccontextmanager
     async def exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes = b"",
-        headers: Mapping[str, str] = NO_HEADERS,
-        until: float,
-        on_send: Callable[[], None] = _nothing,
+        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, until: float
     ) -> AsyncIterator[Connection]:
         """`send`, with the release at the end of a block."""
-        answer = await self.send(method, path, body=body, headers=headers, until=until, on_send=on_send)
+        answer = await self.send(method, path, body=body, headers=headers, until=until)
         try:
             yield answer
         finally:

@@ -13,6 +13,7 @@ from rheostat.policies.http_connection import Connection
 # Under the 5 s after which vLLM closes an idle connection, so that a call does not meet it half closed.
 KEEPALIVE_S = 2.0
 MAX_ERROR_BYTES = 4096
+NO_SUCH_PATH = (404, 405, 501)
 RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

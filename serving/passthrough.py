@@ -16,6 +16,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, Attempt, Decision, Query, new_id
 from rheostat.policies.base import GenerateRequest
 from rheostat.policies.chunks import Usage
+from rheostat.policies.transport import NO_SUCH_PATH
 from rheostat.serving.auth import Principal
 from rheostat.serving.decoding import check_depth, decode
 from rheostat.serving.job import Jobs
@@ -75,7 +76,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EMBEDDINGS_PATH = "/v1/embeddings"
-NOT_SERVED = (404, 405, 501)  # by which an engine says that its model is for something else
 
 _ANSWERED = msgspec.json.Decoder(Answered)
 _EMBEDDINGS = msgspec.json.Decoder(EmbeddingsBody)
@@ -117,7 +117,7 @@ class Forwarder:
             with self._pools[call.model].pick(request).use(request) as engine:
                 return await engine.forward(call.path, {**call.fields, "model": call.model})
         except UpstreamError as error:
-            if error.status not in NOT_SERVED:
+            if error.status not in NO_SUCH_PATH:  # its model is for something else
                 raise
             raise RequestError(
                 f"model: {call.model!r} does not serve {call.path}: name a model that does, such as one started for it", param="model"

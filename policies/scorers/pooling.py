@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -19,7 +18,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Attempt, AttemptStatus
 from rheostat.policies.base import Booking
-from rheostat.policies.http_client import HttpClient
+from rheostat.policies.http_client import HttpClient, Sent
 from rheostat.policies.transport import KEEPALIVE_S, TransportErrors, refusal
 
 
@@ -150,30 +149,28 @@ class PoolingClient:
 
     async def _ask(self, path: str, body: dict[str, Any], kind: type[AnyReply], book: Booking) -> AnyReply:
         started_s = time.perf_counter()
-        ending, is_sent = _Ending("cancelled", "the caller gave up"), False
-
-        def on_send() -> None:
-            nonlocal is_sent
-            is_sent = True
-
+        ending, sent = _Ending("cancelled", "the caller gave up"), Sent()
         try:
-            reply = self._decoded(await self._post(path, {"model": self.model, **body}, on_send), path, kind)
+            reply = self._decoded(await self._post(path, {"model": self.model, **body}, sent), path, kind)
             ending = _Ending("ok", prompt_tokens=reply.usage.prompt_tokens)
             return reply
         except UpstreamError as error:
             ending = _Ending("failed", str(error))
             raise
         finally:
-            if is_sent:
+            if sent.so_far:
                 book.book(ending.attempt(self.model, time.perf_counter() - started_s))
 
-    async def _post(self, path: str, body: dict[str, Any], on_send: Callable[[], None]) -> bytes:
+    async def _post(self, path: str, body: dict[str, Any], sent: Sent) -> bytes:
         until = asyncio.get_running_loop().time() + self._total_timeout_s
         with TransportErrors(self.name, self.url):
-            async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until, on_send=on_send) as answer:
+            answer = await self._client.send("POST", path, body=msgspec.json.encode(body), until=until, sent=sent)
+            try:
                 if answer.status != 200:
                     raise await refusal(self.name, answer)
                 return await answer.read_all()
+            finally:
+                self._client.release(answer)
 
     def _decoded(self, content: bytes, path: str, kind: type[AnyReply]) -> AnyReply:
         try:
