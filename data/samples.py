@@ -68,7 +68,6 @@ def read_samples(paths: Path | str | Sequence[Path | str]) -> pl.DataFrame:
     Raises:
         DatasetError: a file cannot be read, is empty, or a row does not fit; names file, row, column and reason.
     """
-
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not files:
         raise DatasetError("no sample log was given: name at least one Parquet file")

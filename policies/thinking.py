@@ -70,10 +70,8 @@ async def _forced(query: Query, context: Context, request: GenerateRequest, plan
 
 def before_answer(text: str) -> str:
     """A chain without the answer it states in the end; what it says of an answer earlier on is thinking."""
-    last = None
-    for last in _STATED.finditer(text):  # noqa: B007
-        pass
-    return text if last is None else text[: last.start()]
+    stated = [*_STATED.finditer(text)]
+    return text[: stated[-1].start()] if stated else text
 
 
 def _room(chain: Completion, limit: int, context: Context) -> int:

@@ -98,4 +98,6 @@ def _unfit(folder: Path, error: Exception) -> ConfigError:
 def _n_threads() -> int:
     """As many as this process may use cores, or as OMP_NUM_THREADS says, which ONNX Runtime does not look at."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 
 STATIC_DIMENSION = 128
-STATIC_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MINILM_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # of one package, whose other files do not change
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+)  # all of a static encoder; of minilm's package, what tells versions apart
 MODEL_SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".pt", ".txt", ".model"})
 SIF = 1e-4
 _STATIC_TABLE = "embeddings"
@@ -52,7 +55,7 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
         ConfigError: the weights are not on this machine.
     """
     if name == "minilm":
-        return _sentences(minilm_folder(), f"{name}:{_hash_files(minilm_folder(), MINILM_FILES)}")
+        return _sentences(minilm_folder(), f"{name}:{_hash_files(minilm_folder(), MODEL_FILES)}")
     if name == "static":
         if cache_folder is None:
             raise ConfigError("the static encoder needs a cache folder to be distilled into: pass cache_folder")
@@ -106,7 +109,7 @@ class StaticEncoder:
         self._tokenizer.no_truncation()
         self._plain = PlainWords.of(self._tokenizer)
         self.dimension = int(self._table.shape[1])
-        self.encoder_id = f"static:{_hash_files(folder, STATIC_FILES)}"
+        self.encoder_id = f"static:{_hash_files(folder, MODEL_FILES)}"
 
     def encode(self, texts: list[str]) -> Vectors:
         """(n, dimension) rows of norm one; a text without known tokens gives the first unit vector."""
@@ -181,7 +184,7 @@ def distil_static(cache_folder: Path) -> Path:
 def copy_static(encoder: StaticEncoder, folder: Path) -> None:
     """Copy a static encoder's files, so that whoever gets the folder needs nothing else."""
     folder.mkdir(parents=True)
-    for name in STATIC_FILES:
+    for name in MODEL_FILES:
         shutil.copyfile(encoder.folder / name, folder / name)
 
 

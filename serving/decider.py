@@ -104,7 +104,7 @@ class Decider:
         The bundle that decided is asked, also where it has just been swapped for another. The request goes on without an
         answer when the predictor fails.
         """
-        serving = self._before if decision.bundle == self._before.version else self._current
+        serving = self._current if decision.bundle == self._current.version else self._before
         try:
             return serving.controller.follow(ask, decision)
         except Exception:  # as in `decide`

@@ -109,17 +109,17 @@ class Executor:
 
     async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
         chat, failed, spent = admitted.chat, NONE_FAILED, Ledger()
-        most_tokens = admitted.terms.limits.tokens
         while True:
+            room = _room(admitted, spent)
             decision = await self._decisions.decide(admitted, failed)
             job: Job | None = None
             try:
                 guidance = self._decisions.follow(admitted, decision)
                 with (
-                    self._hold(admitted, decision, guidance) as hold,
+                    self._hold(admitted, decision, guidance, room) as hold,
                     self._jobs.open(decision, chat.query, verifier=chat.verifier, guidance=guidance) as job,
                 ):
-                    job.limit(most_tokens)
+                    job.limit(room)
                     try:
                         await carry_out(job, spent)
                     finally:
@@ -131,16 +131,18 @@ class Executor:
                     raise
                 failed |= {job.action.model}
                 spent = spent + job.ledger
-                most_tokens = most_tokens and most_tokens - job.ledger.generated
-                if most_tokens is not None and most_tokens < chat.n:
-                    raise
-                if started() or not _is_models_fault(error) or not self._decisions.has_another(admitted, failed):
+                if started() or not _is_models_fault(error) or not self._may_go_on(admitted, failed, spent):
                     raise
 
-    def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None) -> Hold:
+    def _may_go_on(self, admitted: Admitted, failed: frozenset[str], spent: Ledger) -> bool:
+        """Whether another model is there, and tokens for as many answers as are wanted."""
+        room = _room(admitted, spent)
+        return self._decisions.has_another(admitted, failed) and (room is None or room >= admitted.chat.n)
+
+    def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None, room: int | None) -> Hold:
         """What the decision may spend at worst, set aside from the key's allowance; to be done before anything is recorded."""
         action = Action.parse(decision.action)
-        caps = [(action.model, _cap_tokens(action, guidance, admitted.terms.limits.tokens))]
+        caps = [(action.model, _cap_tokens(action, guidance, room))]
         if admitted.terms.high_stakes:
             caps += self._verification.caps(decision, admitted.chat)
         prompt_tokens = _prompt_tokens(admitted.chat.query.messages)
@@ -150,10 +152,16 @@ class Executor:
         return admitted.principal.allowance.hold(tokens=sum([cap_tokens for _, cap_tokens in caps]), usd=usd)
 
 
-def _cap_tokens(action: Action, guidance: Guidance | None, most_tokens: int | None) -> int:
-    """What may be generated: the cap of the course, where several actions may be run, or else of the action; at most the request's."""
+def _room(admitted: Admitted, spent: Ledger) -> int | None:
+    """Tokens that the request may still generate; None where it says nothing of them."""
+    most = admitted.terms.both.max_tokens_total
+    return None if most is None else most - spent.generated
+
+
+def _cap_tokens(action: Action, guidance: Guidance | None, room: int | None) -> int:
+    """What may be generated: the cap of the course, where several actions may be run, or else of the action; at most `room`."""
     own = guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
-    return own if most_tokens is None else min(own, most_tokens)
+    return own if room is None else min(own, room)
 
 
 def _prompt_tokens(messages: Sequence[Message]) -> int:

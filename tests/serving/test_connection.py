@@ -311,6 +311,7 @@ async def test_what_is_left_of_an_answer_is_read_in_time_or_cut_off(was_full):
     connection.close()
     connection.resume_writing()
     await transport.aborted.wait()
+    assert transport.is_closing()
     connection.connection_lost(None)
 
 
