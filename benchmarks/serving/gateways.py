@@ -124,6 +124,12 @@ def _litellm(place: Place) -> Process:
     return place.start("litellm", [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)], port)
 
 
+def _bare(place: Place) -> Process:
+    port = free_port()
+    command = [sys.executable, str(HERE / "bare.py"), "--port", str(port), "--upstream", str(place.upstream)]
+    return place.start("bare", command, port)
+
+
 def _sidecar(place: Place, encoder: str = "") -> Process:
     port, folder = free_port(), place.folder / f"sidecar-{encoder or 'pass'}"
     folder.mkdir()
@@ -143,6 +149,7 @@ RIVALS = (
     Gateway("vllm-router", _vllm_router),
     Gateway("litellm", _litellm, health="/health/liveliness"),
 )
+BARE = Gateway("bare Python proxy", _bare)
 PASS_THROUGH = Gateway("rheostat, pass-through", _sidecar, health="/healthz")
 
 

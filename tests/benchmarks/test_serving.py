@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from benchmarks.serving import page
-from benchmarks.serving.gateways import DIRECT, PASS_THROUGH, Gateway, Place, bodies, slow_stream
+from benchmarks.serving.gateways import BARE, DIRECT, PASS_THROUGH, Gateway, Place, bodies, slow_stream
 from benchmarks.serving.load import closed_loop, open_loop, request, streams
 from benchmarks.serving.measure import CLIENTS, STREAMS, Row
 from benchmarks.serving.run import measure
@@ -109,9 +109,11 @@ async def test_a_sidecar_is_measured_next_to_the_upstream_and_what_is_missing_sa
     def missing(place: Place):
         return place.program("no-such-gateway")
 
-    rows = await measure(Place(tmp_path, upstream=0), [PASS_THROUGH, Gateway("missing", missing)], rounds=1, seconds=TINY_S)
-    direct, ours, none = rows
-    assert [row.name for row in rows] == [DIRECT.name, PASS_THROUGH.name, "missing"]
+    rows = await measure(Place(tmp_path, upstream=0), [BARE, PASS_THROUGH, Gateway("missing", missing)], rounds=1, seconds=TINY_S)
+    direct, bare, ours, none = rows
+    assert [row.name for row in rows] == [DIRECT.name, BARE.name, PASS_THROUGH.name, "missing"]
+    assert bare.failed == 0
+    assert set(bare.added_p50_us) == {str(clients) for clients in CLIENTS}
     assert none == Row(name="missing", note="not installed")
     assert set(direct.added_p50_us.values()) == {0.0}
     assert ours.failed == 0
