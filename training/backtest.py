@@ -255,7 +255,7 @@ def _gains(bench: Bench, stacked: Stacked, control: Stacked, boot: Bootstrap) ->
         baselines.policy_utility(each.held_out, bench.expected, bench.truth, scale_usd=scale) for each in (stacked, control)
     )
     fixed = baselines.fixed_utility(bench.before, bench.truth, scale_usd=scale)
-    return boot.interval(router - fixed), boot.interval(router - shuffled)
+    return boot.sure_interval(router - fixed), boot.sure_interval(router - shuffled)
 
 
 def _policy(spend: Spend, fixed: Spend, own: float, worth: Mapping[str, float], bench: Bench, boot: Bootstrap) -> PolicyReport:

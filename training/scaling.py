@@ -62,15 +62,14 @@ def growth(sizes: Array, reward: Array, *, seed: int = 0) -> Growth:
         seed: of the resamples of queries.
     """
     boot = Bootstrap(len(reward), seed=seed)
-    means = boot.means(reward)
-    gain = interval_of(float((reward[:, -1] - reward[:, 0]).mean()), means[:, -1] - means[:, 0])
+    gain = boot.sure_interval(reward[:, -1] - reward[:, 0])
     verdict: Verdict = "pays" if gain.low > 0 else "hurts" if gain.high < 0 else "no clear gain"
     if len(sizes) < MIN_POINTS:
         return Growth(gain=gain, verdict=verdict, law=None, knee=None)
     fits = _fit(sizes, reward.mean(axis=0)[None])
     knee = float(_knees(sizes, fits)[0])
     law = Law(start=float(fits.start[0]), gain=float(fits.gain[0]), scale=float(fits.scale[0]), knee=knee)
-    told = interval_of(knee, _knees(sizes, _fit(sizes, means))) if verdict == "pays" else None
+    told = interval_of(knee, _knees(sizes, _fit(sizes, boot.means(reward)))) if verdict == "pays" else None
     return Growth(gain=gain, verdict=verdict, law=law, knee=told)
 
 

@@ -86,7 +86,7 @@ def _finding(name: str, held: Grid, seed: int) -> Finding | None:
         family=name,
         chain=float(chain.mean()),
         chosen=tuple(dict.fromkeys(bare(held.actions[column]) for column in columns)),
-        gain=boot.interval(got - chain),
+        gain=boot.sure_interval(got - chain),
         perfect=_perfect(held, chain, boot),
     )
 
@@ -97,7 +97,7 @@ def _perfect(held: Grid, chain: Array, boot: Bootstrap) -> Interval | None:
     if not asking:
         return None
     dearest = max(asking, key=lambda at: float(held.cost[:, at].mean()))
-    return boot.interval(held.reward[:, dearest] - chain)
+    return boot.sure_interval(held.reward[:, dearest] - chain)
 
 
 def _line(found: Finding) -> list[str]:

@@ -51,3 +51,9 @@ def test_chance_is_called_a_gain_or_a_loss_at_most_as_often_as_its_level_says() 
     verdicts = [growth(SIZES, (np.random.default_rng(seed).random((80, 5)) < 0.5).astype(float)).verdict for seed in range(60)]
 
     assert sum(verdict != "no clear gain" for verdict in verdicts) <= 9  # 3 are expected; more than 9 in 0.1% of cases
+
+
+def test_two_questions_are_too_few_to_say_that_more_pays() -> None:
+    found = growth(SIZES, np.tile([0.0, 0.0, 0.5, 1.0, 1.0], (2, 1)))
+
+    assert (found.gain.value, found.verdict, found.knee) == (1.0, "no clear gain", None)
