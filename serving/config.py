@@ -15,7 +15,7 @@ import msgspec
 
 from rheostat.data.errors import ConfigError
 from rheostat.serving.config_checks import LOOPBACK, checked
-from rheostat.serving.config_errors import check_keys, readable
+from rheostat.serving.misfit import Misfit, misfit
 from rheostat.serving.settings import (
     PASSTHROUGH_TIER,
     BackendConfig,
@@ -86,12 +86,15 @@ def parse(text: str) -> Config:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the config is no TOML: {error}") from error
-    check_keys(raw, Config)
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"config: {readable(str(error))}") from error
+        raise ConfigError(f"config: {_told(misfit(raw, Config, thing='table')) or error}") from error
     return checked(config if config.tier else msgspec.structs.replace(config, tier=TIERS))
+
+
+def _told(found: Misfit | None) -> str:
+    return "" if found is None else f"{'unknown key ' if found.is_unknown else ''}{found.place}: {found.wrong}"
 
 
 def local(*, pocket_port: int, pocket_large_port: int, **fields: Any) -> Config:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from rheostat.data.errors import RequestError
+from rheostat.serving.misfit import misfit
 
 T = TypeVar("T")
 
@@ -24,10 +24,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         RequestError: status 400; no JSON, a field that does not fit, a key given twice at any depth, or a NUL in a text.
     """
     try:
-        value = decoder.decode(body)
+        value = _fitted(body, decoder)
         _check_keys(body)
-    except msgspec.ValidationError as error:
-        raise of_validation(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"the body is no JSON: {error}", param="body", code="invalid_json") from error
     except RecursionError as error:
@@ -35,15 +33,15 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     return value
 
 
-def of_validation(message: str) -> RequestError:
-    """msgspec's own sentence, with the field it is about."""
-    text, _, path = message.partition(" - at `$")
-    parent = path.strip("`").lstrip(".").removesuffix("[...]")
-    named = re.search(r"field `([^`]*)`", text)
-    name = named[1][:MAX_NAME] if named else ""
-    text = text.replace(named[1], name) if named else text
-    param = ".".join(part for part in (parent, name) if part) or "body"
-    return RequestError(f"{param}: {text}", param=param, code="unknown_field" if "unknown field" in text else None)
+def of_validation(raw: Any, kind: Any, error: msgspec.ValidationError, *, strict: bool = True) -> RequestError:
+    """What a value does not fit in, with the field it is about; msgspec's own sentence where nothing is found."""
+    found = misfit(raw, kind, strict=strict)
+    if found is None:
+        return RequestError(f"body: {error}", param="body")
+    param = found.place or "body"
+    if found.is_unknown:
+        return RequestError(f"{param}: unknown field: {found.wrong}", param=param, code="unknown_field")
+    return RequestError(f"{param}: {found.wrong}", param=param)
 
 
 def check_depth(fields: dict[str, Any], limit: int, body: bytes) -> None:
@@ -70,6 +68,13 @@ def check_depth(fields: dict[str, Any], limit: int, body: bytes) -> None:
 def shown(value: Any) -> str:
     """A value as an error message shows it: never long."""
     return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+
+
+def _fitted(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise of_validation(msgspec.json.decode(body), decoder.type, error) from error
 
 
 def _check_keys(body: bytes) -> None:

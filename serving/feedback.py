@@ -12,6 +12,7 @@ from rheostat.data.schema import AnswerKind
 from rheostat.serving.decoding import decode
 
 KINDS: tuple[AnswerKind, ...] = ("number", "choice", "yesno", "text")
+SOURCE = "1 to 64 letters, digits and _ . -"
 JUDGEMENTS = ("reward", "label", "correction")
 
 
@@ -22,7 +23,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reward: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     label: Literal["correct", "incorrect"] | None = None
     correction: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)] | None = None
-    source: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "feedback"
+    source: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description=SOURCE)] = "feedback"
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ MAX_DEADLINE_MS = 3_600_000
 HEADER_PREFIX = "x-rheostat-"
 INTERNAL_PREFIX = "x-rheostat-internal-"
 
+SESSION = "1 to 200 printable ASCII characters without blanks"
+
 Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Confidence = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -32,7 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     action: Annotated[str, msgspec.Meta(max_length=300)] | None = None
     reference: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
     verifier: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-    session: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,200}$")] | None = None
+    session: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,200}$", description=SESSION)] | None = None
     explore: bool = True
     strict: bool = False
     high_stakes: bool = False
@@ -83,7 +85,7 @@ def read_options(body: Options | None, headers: Headers) -> Options:
     try:
         parsed = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
-        wrong = of_validation(str(error))
+        wrong = of_validation(given, Options, error, strict=False)
         raise RequestError(f"header {wrong}", param=header_of(wrong.param or "")) from error
     _check_finite(parsed, given)
     given_in_body = ((name, getattr(body, name)) for name in Options.__struct_fields__) if body is not None else ()

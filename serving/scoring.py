@@ -19,15 +19,18 @@ from rheostat.policies.scorers.pooling import PoolingClient
 from rheostat.policies.scorers.rendering import POCKET_FORMAT, StepFormat
 from rheostat.policies.scorers.rewards import OutcomeReward, PairReward, ProcessReward
 
+NAMED = "a name of at most 32 letters in lower case, digits and _ that begins with a letter"
+ADDRESS = "scheme, host and port without a path, as in http://127.0.0.1:8101"
+Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+$", description=ADDRESS)]
 RewardKind = Literal["process", "outcome", "pair", "likelihood"]
 
 
 class RewardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model that reads answers on a vLLM of its own; strategies ask for it by its name, as in `by=prm`."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$", description=NAMED)]
     """What strategies call it."""
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+$")]
+    url: Url
     """Scheme, host and port, without a path."""
     model: str
     """The name the engine serves it under."""

@@ -11,7 +11,7 @@ import msgspec
 
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Constraints
-from rheostat.serving.scoring import JudgeConfig, RewardConfig, SandboxConfig
+from rheostat.serving.scoring import JudgeConfig, RewardConfig, SandboxConfig, Url
 
 PASSTHROUGH_TIER = "passthrough"  # what requests that name a model are booked under
 
@@ -20,7 +20,9 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+NAMED = "a name of letters, digits and . _ / - that begins with a letter or a digit, with at most 128 characters"
+HASH = "64 hexadecimal digits in lower case, the SHA-256 of the key: printf %s KEY | sha256sum"
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", description=NAMED)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -29,7 +31,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     name: Name
     """Unique name of this replica, as metrics and errors show it."""
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/\s?#]+$")]
+    url: Url
     """Scheme, host and port, without a path: `http://127.0.0.1:8101`."""
     model: Name
     """The model's name in actions and in `/v1/models`."""
@@ -109,7 +111,7 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: Name
     """What the key is called in logs; never the key."""
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description=HASH)]
     """SHA-256 of the key, in hexadecimal."""
     tenant: Name = "default"
     """Whose decisions these are: a tenant never sees another's."""
@@ -131,7 +133,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class MlflowConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where new bundles come from. Without a tracking URI the sidecar lives without MLflow."""
 
-    tracking_uri: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?$")] = ""
+    tracking_uri: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?$", description="an http or https address")] = ""
     """HTTP address of the MLflow server."""
     model: Name = "rheostat-router"
     """Registered model to follow."""

@@ -131,7 +131,6 @@ OUT_OF_RANGE = [
         ("frequency_penalty", 9),
         ("presence_penalty", -9),
         ("repetition_penalty", 0),
-        ("logit_bias", {"1": 1000}),
         ("min_p", -1),
         ("top_k", -7),
         ("stop", [""]),
@@ -162,13 +161,15 @@ OUT_OF_RANGE = [
     ]
 ]
 
+OUT_OF_RANGE.append((body(logit_bias={"1": 1000}), "logit_bias.1"))
+
 NESTED = [
     (body(response_format={"a": json.loads("[" * 200 + "]" * 200)}), "response_format"),
     (body(tools=[json.loads('{"a":' * 200 + "1" + "}" * 200)]), "tools"),
     (body(rheostat=json.loads('{"a":' * 200 + "1" + "}" * 200)), "rheostat.a"),
     (body(temperature=0).replace(b"0}", b"1e999}"), None),
-    (b'{"a":' * 100_000, "a"),
-    (b'{"model": "auto", "messages": ' + b"[" * 5_000, "messages[0]"),
+    (b'{"a":' * 100_000, "body"),
+    (b'{"model": "auto", "messages": ' + b"[" * 5_000, "body"),
 ]
 
 DUPLICATES = [

@@ -23,12 +23,15 @@ def test_local_config_prices_the_large_model_five_times_the_small_one():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BACKEND + "[tier.quick]\ntarget_accuracy = 1.5", "tier\\[...\\].target_accuracy: Expected `float` <= 1"),
+        (
+            BACKEND + "[tier.quick]\ntarget_accuracy = 1.5",
+            "tier.quick.target_accuracy: 1.5 does not fit: it must be a number above 0 and at most 1",
+        ),
         (BACKEND + "[server]\nport = 70000", "server.port: "),
         (BACKEND + '[server]\nport = "x"', "server.port: "),
         ("", "backend"),
         ("= 3", "no TOML"),
-        (BACKEND + "server = 3", "known are|Expected"),
+        (BACKEND + "server = 3", "known are"),
     ],
 )
 def test_a_wrong_file_is_a_sentence_that_names_the_place(text, message):
