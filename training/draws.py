@@ -20,7 +20,7 @@ from rheostat.router.stopping import StopModel
 from rheostat.training.answer_scores import scored_by
 from rheostat.training.learned_actions import PUBLISHED_LEAD
 from rheostat.training.outcomes import Rows
-from rheostat.training.replay import VOTES, is_learned, schedule_of
+from rheostat.training.replay import BEST, GRADE, VOTES, is_learned, pick_of, schedule_of
 from rheostat.training.sample_log import Sampled, SampleLog, needed
 from rheostat.training.sampled_items import by_sample, relabelled
 from rheostat.training.stopping import lead_stops, learned_stops
@@ -124,13 +124,24 @@ class _Hand:
 
 
 def _played(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:
-    each = np.arange(len(samples.codes))
     if action.strategy == VOTES:
         return _voted(action, samples, stop)
-    # Replay takes a verifier to be right: best-of-n by it is any of n.
-    by_verifier = action.arguments.get("by") == "verifier"
-    chosen = (samples.correct if by_verifier else samples.scores).argmax(axis=1)
-    return _Column(samples.shared[each, chosen], samples.correct[each, chosen], samples.tokens.sum(axis=1))
+    if action.strategy == BEST:
+        return _picked(action, samples)
+    return _Column(samples.shared[:, 0], samples.correct[:, 0], samples.tokens[:, 0])
+
+
+def _picked(action: Action, samples: _Samples) -> _Column:
+    """The best of the samples that best-of-n draws: all of them, by a verifier only until a wave has a grade that is enough."""
+    strategy, sizes = pick_of(action)
+    by_grade, last = strategy.by == GRADE, np.cumsum(sizes) - 1
+    ranks = samples.correct if by_grade else samples.scores
+    ends = np.maximum.accumulate(ranks, axis=1)[:, last] >= (strategy.enough if by_grade else np.inf)
+    ends[:, -1] = True
+    at = last[ends.argmax(axis=1)]
+    each, drawn = np.arange(len(at)), np.arange(strategy.n) <= at[:, None]
+    chosen = np.where(drawn, ranks, -np.inf).argmax(axis=1)
+    return _Column(samples.shared[each, chosen], samples.correct[each, chosen], samples.tokens.cumsum(axis=1)[each, at])
 
 
 def _voted(action: Action, samples: _Samples, stop: _Stop | None) -> _Column:

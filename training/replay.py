@@ -1,18 +1,18 @@
 """Labels for every action from logged samples, without new inference.
 
 K independent samples of a base sampler (model, prompt, temperature) hold the outcome of every budget k <= K. One
-sample: the mean. Best of n by score, and pass@n: exact combinatorics. Votes and stop rules: prefixes of seeded
-permutations that put every sample equally often in every position, so k = 1 is exact and larger k has no bias.
-An answer that could not be parsed is never a vote, always a cost, and in the denominator.
+sample: the mean. Best of n: exact combinatorics (`picks`). Votes and stop rules: prefixes of seeded permutations that
+put every sample equally often in every position, so k = 1 is exact and larger k has no bias. An answer that could not
+be parsed is never a vote, always a cost, and in the denominator. Samples are charged in the waves that live sends.
 
-Sources: Chen et al. 2021 (pass@k); Wang et al. 2023 (self-consistency); Aggarwal et al. 2023 (Adaptive-Consistency).
+Sources: Wang et al. 2023 (self-consistency); Aggarwal et al. 2023 (Adaptive-Consistency).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,21 @@ from rheostat.data.errors import ActionError, DatasetError
 from rheostat.data.schema import Action
 from rheostat.policies import catalogue
 from rheostat.policies.catalogue import SAMPLE_TOKENS
-from rheostat.policies.drawing import parse_waves
+from rheostat.policies.drawing import EARLY_WAVES, may_end_early, wave_sizes
+from rheostat.policies.sampling import BestOfN, SelfConsistency
+from rheostat.policies.scoring import LOGPROB
 from rheostat.policies.stopping import Learned
 from rheostat.training.outcomes import Array, OutcomeTable
+from rheostat.training.picks import best_graded, best_of
 from rheostat.training.sample_log import CHAIN, DIRECT, Sampled, SampleLog, needed
-from rheostat.training.votes import WAVES, Schedule, replay_schedules
+from rheostat.training.votes import Schedule, replay_schedules
 
 if TYPE_CHECKING:
     import polars as pl
 
 LEARNED = Learned.spelling
-VOTES = "self_consistency"
+VOTES, BEST = "self_consistency", "best_of_n"
+GRADE = "verifier"  # scorer of best-of-n for which a log's grades stand in: a verifier that is right
 MIN_COVERAGE = 0.5
 ADAPTIVE = ((8, "lead(2)"), (16, "beta(0.95)"), (16, LEARNED))
 
@@ -146,75 +150,45 @@ def _label(action: Action, log: SampleLog) -> Label:
 
 
 def _one(action: Action, sampled: Sampled) -> Label:
-    del action
+    if action.arguments:
+        raise ActionError(f"{action} cannot be replayed: the log's samples are of plain {action.strategy}, without arguments")
     return Label(sampled.mean(sampled.correct), sampled.mean(sampled.tokens), sampled.mean(sampled.latency_s), sampled.count >= 1)
 
 
 def _best(action: Action, sampled: Sampled) -> Label:
-    n = int(action.arguments.get("n", 8))
-    waves = len(Schedule.of(n, waves=waves_of(action)).checks)
-    if action.arguments.get("stop"):
+    strategy, sizes = pick_of(action)
+    enough_samples, mean_latency_s = sampled.count >= strategy.n, sampled.mean(sampled.latency_s)
+    if strategy.by == GRADE:
+        found = best_graded(sampled, sizes, strategy.enough)
+        return Label(found.reward, found.tokens, found.waves * mean_latency_s, enough_samples)
+    return Label(best_of(sampled, strategy.n), strategy.n * sampled.mean(sampled.tokens), len(sizes) * mean_latency_s, enough_samples)
+
+
+def pick_of(action: Action) -> tuple[BestOfN, list[int]]:
+    """A best-of-n, and the sizes of its waves.
+
+    Raises:
+        ActionError: it cannot be replayed, for its stop rule or its scorer.
+    """
+    strategy = cast(BestOfN, catalogue.build(action))
+    if strategy.rule is not None:
         raise ActionError(f"{action}: best-of-n is replayed without a stop rule; leave stop out")
-    by_verifier = action.arguments.get("by", "logprob") == "verifier"
-    reward = pass_at(sampled, n) if by_verifier else best_of(sampled, n)
-    return Label(reward, n * sampled.mean(sampled.tokens), waves * sampled.mean(sampled.latency_s), sampled.count >= n)
+    if strategy.by not in (LOGPROB, GRADE):
+        raise ActionError(f"{action} cannot be replayed: a log knows no scores by {strategy.by}, only by {LOGPROB} and {GRADE}")
+    return strategy, [*wave_sizes(strategy.n, waves_of(action))]
 
 
 def waves_of(action: Action) -> tuple[int, ...]:
-    """Sizes of an action's waves, the last repeating."""
-    return parse_waves(str(action.arguments.get("waves", ""))) or WAVES
+    """Sizes of the waves that live sends, the last repeating; none where it sends all samples at once."""
+    strategy = cast("SelfConsistency | BestOfN", catalogue.build(action))
+    return strategy.waves or (EARLY_WAVES if may_end_early(strategy) else ())
 
 
 REPLAYED: dict[str, Callable[[Action, Sampled], Label]] = {
     "direct": _one,
     "cot": _one,
-    "best_of_n": _best,
+    BEST: _best,
 }
-
-
-def best_of(sampled: Sampled, n: int) -> Array:
-    """(queries,) exact expected reward of the best-scored of a random n-subset; equal scores share their chance."""
-    order = np.argsort(-sampled.scores, axis=1, kind="stable")
-    correct = np.take_along_axis(sampled.correct, order, axis=1)
-    scores = np.take_along_axis(sampled.scores, order, axis=1)
-    present = np.arange(sampled.depth) < sampled.count[:, None]
-    shared = _average_ties(correct, scores, present)
-    # The r-th best of c wins when the other n - 1 come from the c - r below it: C(c - r, n - 1) / C(c, n).
-    below = sampled.count[:, None] - 1 - np.arange(sampled.depth)
-    chance = _choose_ratio(below, sampled.count[:, None], n)
-    return np.asarray((shared * chance * present).sum(axis=1))
-
-
-def pass_at(sampled: Sampled, n: int) -> Array:
-    """(queries,) unbiased chance that at least one of n samples is right (Chen et al. 2021)."""
-    wrong = sampled.count - np.rint(sampled.correct.sum(axis=1)).astype(np.intp)
-    log_miss = _log_choose(wrong, n) - _log_choose(sampled.count, n)
-    return np.asarray(1 - np.where(sampled.count >= n, np.exp(log_miss), 1.0))
-
-
-def _average_ties(correct: Array, scores: Array, present: npt.NDArray[np.bool_]) -> Array:
-    """Replace each run of equal scores by its mean reward."""
-    starts = np.ones_like(present)
-    starts[:, 1:] = (scores[:, 1:] != scores[:, :-1]) | ~present[:, 1:]
-    run = np.cumsum(starts.ravel()) - 1
-    total = np.bincount(run, weights=correct.ravel())
-    length = np.bincount(run)
-    return np.asarray((total / length)[run].reshape(correct.shape))
-
-
-def _choose_ratio(below: npt.NDArray[np.intp], count: npt.NDArray[np.intp], n: int) -> Array:
-    """C(below, n - 1) / C(count, n), 0 where either is impossible."""
-    ratio = np.exp(_log_choose(below, n - 1) - _log_choose(np.maximum(count, n), n))
-    return np.asarray(np.where((below >= n - 1) & (count >= n), ratio, 0.0))
-
-
-def _log_choose(total: npt.NDArray[np.intp], k: int) -> Array:
-    """log C(total, k), -inf where total < k."""
-    largest = int(max(total.max(initial=0), k))
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, largest + 1)))])
-    safe = np.maximum(total, k)
-    value = log_factorial[safe] - log_factorial[k] - log_factorial[safe - k]
-    return np.asarray(np.where(total >= k, value, -np.inf))
 
 
 def _stack(columns: Iterable[Array]) -> Array:

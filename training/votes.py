@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from rheostat.data.errors import ActionError
 from rheostat.policies.base import Candidate, Evidence
-from rheostat.policies.drawing import wave_sizes
+from rheostat.policies.drawing import EARLY_WAVES, wave_sizes
 from rheostat.policies.stopping import RULES, parse_rule
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int16]
-WAVES = (2, 2, 4)
 ORDERS = 32
 CHUNK = 512
 _NEVER = 1 << 14
@@ -43,7 +42,7 @@ class Schedule:
     stops: StopTables | None = None
 
     @classmethod
-    def of(cls, k: int, *, stop: str = "", waves: tuple[int, ...] = WAVES) -> Schedule:
+    def of(cls, k: int, *, stop: str = "", waves: tuple[int, ...] = EARLY_WAVES) -> Schedule:
         """The schedule of waves, the last of which repeats, under a stop rule as `policies` spells it.
 
         Raises:

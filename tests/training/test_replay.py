@@ -15,10 +15,16 @@ from rheostat.data.errors import ActionError, DatasetError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action
 from rheostat.data.simulate import World
+from rheostat.data.verifiers import verifier_of
+from rheostat.policies.drawing import wave_sizes
 from rheostat.policies.evidence import count_answers
+from rheostat.policies.fake import FakeBackend, FakeModel
+from rheostat.policies.run import run_action
+from rheostat.policies.scorers.referenced import Referenced
 from rheostat.training.outcomes import OutcomeTable
-from rheostat.training.replay import Sampled, best_of, pass_at, replay
+from rheostat.training.replay import replay, waves_of
 from rheostat.training.votes import Schedule, replay_votes
+from tests.policies import make
 
 ANSWERS = st.lists(st.sampled_from(["right", "wrong", "other", None]), min_size=3, max_size=5)
 
@@ -49,11 +55,6 @@ def frame(answers: list[str | None], scores: list[float] | None = None, **column
 
 def world_frame(n: int, **counts: int) -> pl.DataFrame:
     return pl.DataFrame([msgspec.structs.asdict(sample) for sample in World(0).samples(n, **counts)], infer_schema_length=None)
-
-
-def sampled(correct: list[float], scores: list[float]) -> Sampled:
-    cells = np.array([correct])
-    return Sampled(cells.astype(np.int16), cells, cells, cells[:, 0], cells, np.array([scores]), np.array([len(correct)]))
 
 
 def majority(answers: tuple[str | None, ...]) -> float:
@@ -90,22 +91,6 @@ def test_unparsed_samples_never_vote_but_cost_and_count():
     table = replay(frame([None, None, "right", None]), [Action("m", "self_consistency", 99, (("k", 4),)), Action("m", "cot", 10)])
     np.testing.assert_allclose(table.reward[0], [1.0, 0.25])
     np.testing.assert_allclose(table.tokens[0], [46.0, 11.5])
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=7), st.data())
-@settings(max_examples=60, deadline=None)
-def test_best_of_n_equals_the_mean_over_all_ordered_subsets(rows, data):
-    n = data.draw(st.integers(1, len(rows)))
-    picks = [max(order, key=lambda row: row[1])[0] for order in itertools.permutations(rows, n)]
-    exact = best_of(sampled([float(right) for right, _ in rows], [float(score) for _, score in rows]), n)
-    np.testing.assert_allclose(exact, np.mean(picks), atol=1e-9)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
-def test_pass_at_n_equals_the_share_of_subsets_with_a_right_answer(rights, data):
-    n = data.draw(st.integers(1, len(rights)))
-    share = np.mean([any(subset) for subset in itertools.combinations(rights, n)])
-    np.testing.assert_allclose(pass_at(sampled([float(r) for r in rights], [0.0] * len(rights)), n), share, atol=1e-9)
 
 
 def test_stop_rules_stop_where_the_served_rule_would():
@@ -184,6 +169,8 @@ def test_ungraded_samples_stay_in_the_denominator():
         (Action("m", "mcts", 9), ActionError, "cannot be replayed"),
         (Action("m", "self_consistency", 9, (("k", 2), ("stop", "esc(2)"))), ActionError, "two answers"),
         (Action("m", "best_of_n", 9, (("n", 2), ("stop", "lead(2)"))), ActionError, "stop rule"),
+        (Action("m", "cot", 9, (("waits", 2),)), ActionError, "without arguments"),
+        (Action("m", "best_of_n", 9, (("by", "prm"), ("n", 2))), ActionError, "no scores by prm"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused_by_name(action, error, message):
@@ -209,6 +196,37 @@ def test_best_of_n_never_prefers_an_unparsed_sample():
 def test_verifier_finds_the_one_right_answer():
     action = Action("m", "best_of_n", 9, (("by", "verifier"), ("n", 3)))
     assert replay(frame(["wrong", "right", "wrong"]), [action]).reward[0, 0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "waves"),
+    [
+        ("m/self_consistency(k=8)@99", 1),
+        ("m/self_consistency(k=8,waves=4)@99", 2),
+        ("m/self_consistency(k=8,stop=lead(9))@99", 3),
+        ("m/best_of_n(n=8)@99", 1),
+        ("m/best_of_n(n=8,waves=3)@99", 3),
+        ("m/best_of_n(by=verifier,n=8)@99", 3),
+    ],
+)
+def test_samples_take_as_many_waves_of_seconds_as_live_sends(spelling, waves):
+    table = replay(frame(["wrong"] * 8), [Action.parse(spelling)])
+    assert table.latency_s[0, 0] == pytest.approx(0.5 * waves)
+
+
+@pytest.mark.parametrize("spelling", ["m/self_consistency(k=7)@9999", "m/best_of_n(n=7)@9999", "m/best_of_n(by=verifier,n=7)@9999"])
+async def test_the_waves_charged_are_those_that_a_backend_is_sent(spelling):
+    action, backend = Action.parse(spelling), FakeBackend(model=FakeModel(default={"wrong": 1.0}))
+    scorer = Referenced(verifier_of("")) if "verifier" in spelling else None
+    await run_action(action, make.question(), {"m": backend}, kind="number", seed=0, scorer=scorer)
+    assert [request.n for request in backend.requests] == [*wave_sizes(7, waves_of(action))]
+
+
+def test_a_verifier_ends_the_drawing_and_what_is_charged():
+    right, wrong = ["right"] * 8, ["wrong"] * 8
+    table = replay(pl.concat([frame(right), frame(wrong, query_id="w")]), [Action.parse("m/best_of_n(by=verifier,n=8)@99")])
+    np.testing.assert_allclose(table.tokens[:, 0], [2 * 13.5, 8 * 13.5])
+    np.testing.assert_allclose(table.latency_s[:, 0], [0.5, 1.5])
 
 
 def test_table_round_trips_through_its_file(tmp_path):
