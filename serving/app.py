@@ -103,6 +103,7 @@ def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starle
             Route("/v1/decide", routes.guarded("decide", routes.decide), methods=["POST"]),
             Route("/v1/feedback", routes.guarded("feedback", routes.feedback), methods=["POST"]),
             Route("/v1/models", routes.guarded("models", routes.models), methods=["GET"]),
+            Route("/v1/models/{model:path}", routes.guarded("models", routes.model), methods=["GET"]),
             Route("/healthz", routes.healthz, methods=["GET"]),
             Route("/readyz", routes.readyz, methods=["GET"]),
             Route("/metrics", routes.metrics, methods=["GET"]),
@@ -186,9 +187,15 @@ class Routes:
         return await self._forwarded(request, parse_detokenize)
 
     async def models(self, request: Request) -> Response:
-        """`GET /v1/models`."""
-        self._principal(request)
-        return json_response(targets.listing(self._services.config, self._services.started_s))
+        """`GET /v1/models`: the names that the key may use."""
+        principal, services = self._principal(request), self._services
+        return json_response(targets.listing(services.config, services.started_s, may_name=principal.may_ask))
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/NAME`: one of them."""
+        principal, name = self._principal(request), request.path_params["model"]
+        principal.check(targets.resolve(name, self._services.config), forced=False)
+        return json_response(targets.told(name, self._services.started_s))
 
     async def usage(self, request: Request) -> Response:
         """`GET /v1/usage`: what the tenant of the key used, by day."""

@@ -24,21 +24,28 @@ class Principal:
     tiers: tuple[str, ...]
     allowance: Allowance
 
+    def may_ask(self, target: Target, *, forced: bool = False) -> bool:
+        """Whether a target is among the key's tiers."""
+        return not self.tiers or _tier(target, forced) in self.tiers
+
     def check(self, target: Target, *, forced: bool) -> None:
         """That a target is among the key's tiers; a forced action stands outside of tiers, as a named model does.
 
         Raises:
             RequestError: status 403.
         """
-        wanted = PASSTHROUGH_TIER if forced or target.tier is None else target.tier
-        if self.tiers and wanted not in self.tiers:
+        if not self.may_ask(target, forced=forced):
             what = "rheostat.action" if forced else "model"
             raise RequestError(
-                f"{what}: the key {self.name!r} may not ask for {wanted!r}: its tiers are {', '.join(self.tiers)}",
+                f"{what}: the key {self.name!r} may not ask for {_tier(target, forced)!r}: its tiers are {', '.join(self.tiers)}",
                 param=what,
                 status=403,
                 code="tier_not_allowed",
             )
+
+
+def _tier(target: Target, forced: bool) -> str:
+    return PASSTHROUGH_TIER if forced or target.tier is None else target.tier
 
 
 class Keys:

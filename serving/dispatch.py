@@ -25,7 +25,10 @@ class Dispatch:
         self._app = app
         routes = [route for route in app.routes if isinstance(route, Route)]
         self._endpoints: dict[tuple[str, bytes], Endpoint] = {
-            (method, route.path.encode()): route.endpoint for route in routes for method in route.methods or ()
+            (method, route.path.encode()): route.endpoint
+            for route in routes
+            if not route.param_convertors  # what stands in a path is for the router to read
+            for method in route.methods or ()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from rheostat.serving.feedback import Feedback, Judged
 from rheostat.serving.options import Options, header_of
 from rheostat.serving.passthrough import DetokenizeBody, EmbeddingsBody, TokenizeBody
 from rheostat.serving.responses import ResponseBody
-from rheostat.serving.shapes import ChatCompletion, ErrorAnswer, Models, Response, TextCompletion, UsageReport
+from rheostat.serving.shapes import ChatCompletion, ErrorAnswer, Model, Models, Response, TextCompletion, UsageReport
 from rheostat.serving.usage import MAX_DAYS
 from rheostat.serving.wire import ChatBody
 
@@ -41,6 +42,7 @@ class Operation(NamedTuple):
 
 
 DAYS = {"name": "days", "in": "query", "required": False, "schema": {"type": "integer", "minimum": 1, "maximum": MAX_DAYS, "default": 1}}
+NAME = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 
 OPERATIONS = (
     Operation("post", "/v1/chat/completions", "Answer a chat.", ChatBody, ChatCompletion, streams=True, options=True),
@@ -54,6 +56,7 @@ OPERATIONS = (
     Operation("post", "/tokenize", "Tokenize; passed on to the engine.", TokenizeBody),
     Operation("post", "/detokenize", "Undo tokenizing; passed on to the engine.", DetokenizeBody),
     Operation("get", "/v1/models", "List what `model` may be.", answer=Models),
+    Operation("get", "/v1/models/{model}", "One value of `model`, where it is served.", answer=Model, parameters=(NAME,)),
     Operation("get", "/v1/usage", "What the key's tenant used, by day of UTC.", answer=UsageReport, parameters=(DAYS,)),
     Operation("get", "/healthz", "Whether the process answers.", open=True),
     Operation("get", "/readyz", "Whether requests can be served, and what they need.", open=True),
@@ -82,7 +85,7 @@ def _operation(operation: Operation, options: dict[str, Any]) -> dict[str, Any]:
     parameters = [*operation.parameters, *(_headers(options) if operation.options else ())]
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": operation.path.strip("/").replace("/", "_").replace(".", "_"),
+        "operationId": re.sub(r"\W+", "_", operation.path).strip("_"),
         "parameters": parameters,
         "responses": _responses(operation),
         "security": [] if operation.open else [{"key": []}],

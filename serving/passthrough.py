@@ -23,7 +23,7 @@ from rheostat.serving.job import Jobs
 from rheostat.serving.messages import check_messages
 from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.pool import Pools
-from rheostat.serving.targets import Target
+from rheostat.serving.targets import Target, not_served
 from rheostat.serving.wire import LIMITS, Limits, Tools, passed_on
 
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -98,10 +98,7 @@ class Forwarder:
             UpstreamError: no replica took the call.
         """
         if call.model not in self._pools:
-            known = ", ".join(self._pools)
-            raise RequestError(
-                f"model: {call.model[:60]!r} is not served: known are {known}", param="model", status=404, code="model_not_found"
-            )
+            raise not_served(call.model, list(self._pools))
         principal.check(Target(model=call.model), forced=False)
         if call.path != EMBEDDINGS_PATH:
             return await self._post(call)

@@ -14,6 +14,7 @@ from rheostat.serving.http import error_response
 
 SHOWN = 100
 VERSIONS = ("1.0", "1.1")
+MODEL = b"/v1/models/"
 CLOSE = {"connection": "close"}
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -54,7 +55,9 @@ def is_plain_path(raw_path: bytes) -> bool:
     """Whether a path has one reading: without escapes, doubled slashes, dots or parameters.
 
     Every path served here is plain ASCII, so nothing is lost; and an access rule of a proxy on `/v1/usage` cannot be
-    passed by with `/v1/%75sage`.
+    passed by with `/v1/%75sage`. Only the name of a model may have escapes, as clients write its slashes: whatever they
+    stand for, it is looked up among names and leads to no other path.
     """
     parts = raw_path.split(b"/")
-    return raw_path.startswith(b"/") and not any(mark in raw_path for mark in b"%;\\ ") and not {b"", b".", b".."} & set(parts[1:])
+    marks = b";\\ " if raw_path.startswith(MODEL) else b"%;\\ "
+    return raw_path.startswith(b"/") and not any(mark in raw_path for mark in marks) and not {b"", b".", b".."} & set(parts[1:])

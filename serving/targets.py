@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 
 from rheostat.data.errors import RequestError
+from rheostat.data.spelling import did_you_mean
 from rheostat.serving.config import Config
 from rheostat.serving.shapes import Model, Models
 
@@ -30,8 +33,16 @@ def resolve(name: str, config: Config) -> Target:
         return Target(tier=name.removeprefix(f"{AUTO}:"))
     if name in config.models:
         return Target(model=name)
-    raise RequestError(
-        f"model: {name[:60]!r} is not served: known are {', '.join(names(config))}", param="model", status=404, code="model_not_found"
+    raise not_served(name, names(config))
+
+
+def not_served(name: str, known: Sequence[str]) -> RequestError:
+    """The error of a name that is none of those known."""
+    return RequestError(
+        f"model: {name[:60]!r} is not served: {did_you_mean(name[:60], known)}known are {', '.join(known)}",
+        param="model",
+        status=404,
+        code="model_not_found",
     )
 
 
@@ -40,6 +51,11 @@ def names(config: Config) -> list[str]:
     return [AUTO, *(f"{AUTO}:{tier}" for tier in config.tier), *config.models]
 
 
-def listing(config: Config, created_s: float) -> Models:
-    """The answer of `/v1/models`."""
-    return Models(data=[Model(id=name, created=int(created_s)) for name in names(config)])
+def listing(config: Config, created_s: float, *, may_name: Callable[[Target], bool]) -> Models:
+    """The answer of `/v1/models`: the names that the caller may use."""
+    return Models(data=[told(name, created_s) for name in names(config) if may_name(resolve(name, config))])
+
+
+def told(name: str, created_s: float) -> Model:
+    """One served name as `/v1/models` tells of it."""
+    return Model(id=name, created=int(created_s))

@@ -123,6 +123,13 @@ def test_embeddings_need_a_models_own_name(client, model):
     assert [row.embedding for row in answer.data] == [[5.0], [1.0]]
 
 
+def test_a_model_is_retrieved_by_its_name(client, model):
+    assert client.models.retrieve(model) in client.models.list().data
+    with pytest.raises(openai.NotFoundError, match=f"did you mean '{model}'") as caught:
+        client.models.retrieve(f"{model}o")
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+
+
 def test_several_answers(client, model):
     answer = client.chat.completions.create(model=model, messages=MESSAGES, n=3, max_tokens=20)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]

@@ -49,7 +49,7 @@ def test_every_route_is_described_and_nothing_else():
     services = Services(
         config=CONFIG, executor=None, forwarder=None, recorder=None, metrics=None, status=None, finished=None
     )  # fmt: skip
-    served = {(route.path, method.lower()) for route in build_app(services).routes for method in route.methods if method != "HEAD"}
+    served = {(route.path_format, method.lower()) for route in build_app(services).routes for method in route.methods if method != "HEAD"}
     assert served == {(operation.path, operation.method) for operation in OPERATIONS}
 
 
