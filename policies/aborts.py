@@ -13,12 +13,13 @@ import msgspec
 from rheostat.policies.transport import NO_SUCH_PATH
 
 ABORT_PATH = "/inference/v1/abort_requests"
+FORBIDDEN = 403  # what vLLM answers there when it was started without `--enable-scale-out`
 
 Post = Callable[[bytes], Awaitable[int]]
 
 
 class Aborts:
-    """Tells one engine which calls to abort. One that has no such path is asked once, one that is only busy again.
+    """Tells one engine which calls to abort. One that has no such path, or forbids it, is asked once, one that is only busy again.
 
     Args:
         post: posts a body to `ABORT_PATH`, and gives the status of the answer.
@@ -49,6 +50,6 @@ class Aborts:
             status = await self._post(msgspec.json.encode({"request_ids": ids}))
         except OSError:
             return False
-        if status in NO_SUCH_PATH:
+        if status == FORBIDDEN or status in NO_SUCH_PATH:
             self.are_taken = False
         return status == 200

@@ -60,7 +60,7 @@ async def test_one_that_is_cancelled_does_not_take_the_others_along():
     assert engine.told == [["gone", "other"]]
 
 
-@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
 async def test_an_engine_that_takes_no_aborts_is_asked_once(status):
     engine = Engine(says=status)
     aborts = Aborts(engine.post)
