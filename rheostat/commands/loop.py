@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +27,7 @@ from rheostat.commands.common import (
 
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
-    from rheostat.training.registry import Registry, Version
+    from rheostat.training.registry import Registry
 
 
 def up(
@@ -91,9 +94,9 @@ def promote(
     loaded = load_config(config, state)
     registry = Registry(tracking_uri(tracking, loaded, state))
     verdict = promotion.promote(registry, version, prices=loaded.prices, force=force, seed=seed)
-    _follow(registry, loaded, state)
     rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion]]
     show(verdict.reason, ["version", "verdict", "champion now"], rows, json=json, value=verdict)
+    _follow(registry, loaded, state)
 
 
 def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: TrackingUri = None) -> None:
@@ -107,26 +110,40 @@ def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: Tracki
     loaded = load_config(config, state)
     registry = Registry(tracking_uri(tracking, loaded, state))
     version = promotion.rollback(registry)
-    _follow(registry, loaded, state)
     typer.echo(f"champion is version {version.version} again")
+    _follow(registry, loaded, state)
 
 
 def _follow(registry: Registry, config: Config, state: Path) -> None:
     """Hand the champion to the sidecar of the state folder; say so where no sidecar can follow it."""
-    champion = registry.champion()
-    if champion is None:
-        return
     if config.router.bundle and Path(config.router.bundle) == state / CHAMPION_FOLDER:
-        _keep_champion(registry, champion, state / CHAMPION_FOLDER)
-    elif not registry.uri.startswith("http") and not config.router.bundle:
+        _keep_champion(registry, state / CHAMPION_FOLDER)
+    elif not registry.uri.startswith("http") and not config.router.bundle and registry.champion() is not None:
         typer.echo(f"no sidecar follows {registry.uri}: give [mlflow] tracking_uri an MLflow server's address (rheostat up)", err=True)
 
 
-def _keep_champion(registry: Registry, version: Version, folder: Path) -> None:
-    """Put a version's bundle into a folder that a sidecar follows, in the place of the one before."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
-        bundle = registry.download(version, Path(staging, "new"))
+def _keep_champion(registry: Registry, folder: Path) -> None:
+    """Put the champion's bundle into a folder that a sidecar follows, in the place of the one before.
+
+    Of two that do so at once the later one asks the registry again, so that an older champion never comes last.
+    """
+    with _alone(folder):
+        champion = registry.champion()
+        if champion is None:
+            return
+        staging = folder.with_name(f".{folder.name}-new")
+        shutil.rmtree(staging, ignore_errors=True)  # what a kill left
+        bundle, before = registry.download(champion, staging), staging / "before"
         if folder.exists():
-            folder.rename(Path(staging, "old"))
+            folder.rename(before)
         bundle.rename(folder)
+        shutil.rmtree(staging)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process changes the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

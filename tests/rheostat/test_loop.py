@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from rheostat.cli import app
 from rheostat.commands.common import CHAMPION_FOLDER, CONFIG, load_config
-from rheostat.commands.loop import _follow
+from rheostat.commands.loop import _follow, _keep_champion
 from rheostat.router.bundle import Bundle
 from rheostat.serving.checkup import check_surroundings
 from rheostat.serving.config import load
@@ -70,3 +71,42 @@ def test_where_no_sidecar_can_follow_it_is_said(state, capsys, uri, is_said):
     Path("rheostat.toml").write_text('[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "m"\n')
     _follow(SimpleNamespace(uri=uri, champion=lambda: object()), load(Path("rheostat.toml")), state)
     assert ("no sidecar follows" in capsys.readouterr().err) is is_said
+
+
+class Moving:
+    """A registry whose champion moves on while its files are fetched; a bundle is one file with its number."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def champion(self) -> int | None:
+        return self.number or None
+
+    def download(self, version: int, folder: Path) -> Path:
+        made = folder / "bundle"
+        made.mkdir(parents=True)
+        (made / "manifest.json").write_text(str(version))
+        return made
+
+
+def test_of_champions_that_are_put_there_at_once_the_last_one_stays(tmp_path):
+    registry, folder = Moving(), tmp_path / CHAMPION_FOLDER
+
+    def promoted() -> None:
+        for _ in range(50):
+            registry.number += 1
+            _keep_champion(registry, folder)
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(promoted) for _ in range(3)]:
+            done.result()
+    assert (folder / "manifest.json").read_text() == str(registry.number)
+
+
+def test_what_a_kill_left_between_two_champions_is_cleared_away(tmp_path):
+    registry, folder = Moving(), tmp_path / CHAMPION_FOLDER
+    registry.number = 1
+    (tmp_path / f".{CHAMPION_FOLDER}-new" / "bundle").mkdir(parents=True)
+    _keep_champion(registry, folder)
+    assert (folder / "manifest.json").read_text() == "1"
+    assert not (tmp_path / f".{CHAMPION_FOLDER}-new").exists()
