@@ -17,6 +17,7 @@ import msgspec
 
 from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import Attempt, AttemptStatus
+from rheostat.data.spelling import did_you_mean
 from rheostat.policies.aborts import ABORT_PATH, Aborts
 from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.policies.bodies import THINKING_FIELD, Post, chat, continuation
@@ -28,10 +29,11 @@ from rheostat.policies.templates import Templates
 from rheostat.policies.transport import KEEPALIVE_S, NotSentError, TransportErrors, refusal
 
 SETTLE_S = 0.15  # a cancel is to be through within 0.25 s
+LISTING_S = 2.0  # for the names of models that are there, in an error about one that is not
 EVENT_STREAM = "text/event-stream"
 JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {**JSON_HEADERS, "Accept": EVENT_STREAM}
-BAD_REQUEST = 400
+BAD_REQUEST, NOT_FOUND = 400, 404
 TOO_LONG = ("max_model_len", "context length")  # what vLLM says of a prompt and a cap that do not fit together
 
 
@@ -202,7 +204,7 @@ class VllmBackend:
         until = self._latest(request.timeout_s)
         answer: Connection | None = None
         try:
-            answer = await self._post(await self._prepared(request, until), until, sent)
+            answer = await self._post(await self._prepared(request, until), self.model or request.model, until, sent)
             with self._errors:
                 while chunk := await answer.read():
                     reply.feed(chunk)
@@ -313,7 +315,7 @@ class VllmBackend:
     def _json_headers(self) -> Mapping[str, str]:
         return {**self._more_headers(), **JSON_HEADERS}
 
-    async def _post(self, post: Post, until: float, sent: Sent) -> Connection:
+    async def _post(self, post: Post, model: str, until: float, sent: Sent) -> Connection:
         """The answer whose body is an event stream, its head read."""
         try:
             answer = await self._open(post, until, sent)
@@ -321,7 +323,9 @@ class VllmBackend:
             answer = await self._open(post, until, sent)
         try:
             if answer.status != 200:
-                raise await refusal(self.name, answer)
+                error = await refusal(self.name, answer)
+                self._client.release(answer)
+                raise await self._explained(error, model)
             if answer.content_type != EVENT_STREAM:
                 what = f"answered with {answer.content_type} instead of an event stream"
                 raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
@@ -329,6 +333,20 @@ class VllmBackend:
             self._client.release(answer)
             raise
         return answer
+
+    async def _explained(self, error: UpstreamError, model: str) -> UpstreamError:
+        """The error of a refusal; of one for a model that the server does not have, with those that it has."""
+        if error.status != NOT_FOUND:
+            return error
+        try:
+            async with asyncio.timeout(LISTING_S):
+                known = await self.models()
+        except (UpstreamError, TimeoutError):
+            return error
+        if model in known:
+            return error
+        has = f"{self.name} has no model {model!r}: {did_you_mean(model, known)}{self.url} serves {', '.join(known) or 'none'}"
+        return UpstreamError(has, backend=self.name, status=error.status)
 
     async def _open(self, post: Post, until: float, sent: Sent) -> Connection:
         headers = {**self._more_headers(), **STREAM_HEADERS}

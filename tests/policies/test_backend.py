@@ -125,9 +125,17 @@ async def test_a_busy_server_says_when_to_come_back():
 
 async def test_an_unknown_model_is_the_clients_fault():
     async with serving() as (_, backend):
-        with pytest.raises(UpstreamError, match="does not exist") as caught:
+        with pytest.raises(UpstreamError, match="has no model 'other': http.* serves fake") as caught:
             await backend.generate(request(model="other"), Meter(999))
     assert (caught.value.status, caught.value.retryable) == (404, False)
+
+
+async def test_a_model_that_is_nearly_known_is_told_with_it_and_booked_once():
+    meter = Meter(999)
+    async with serving() as (_, backend):
+        with pytest.raises(UpstreamError, match="did you mean 'fake'"):
+            await backend.generate(request(model="fakes"), meter)
+    assert [attempt.status for attempt in meter.attempts] == ["failed"]
 
 
 @pytest.mark.parametrize("fault", ["truncate", "garbage_event", "error_event", "long_line"])
