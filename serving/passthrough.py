@@ -110,15 +110,17 @@ class Forwarder:
 
     async def _post(self, call: Call) -> bytes:
         request = GenerateRequest(model=call.model, messages=(), max_tokens=1)
-        try:
-            with self._pools[call.model].pick(request).use(request) as engine:
+        with self._pools[call.model].pick(request).use(request) as engine:
+            try:
                 return await engine.forward(call.path, {**call.fields, "model": call.model})
-        except UpstreamError as error:
-            if error.status not in NO_SUCH_PATH:  # its model is for something else
-                raise
-            raise RequestError(
-                f"model: {call.model!r} does not serve {call.path}: name a model that does, such as one started for it", param="model"
-            ) from error
+            except UpstreamError as error:
+                if error.status not in NO_SUCH_PATH:
+                    raise
+                # Its model is for something else. Told inside, so that it is not held against the engine.
+                raise RequestError(
+                    f"model: {call.model!r} does not serve {call.path} ({error}): name a model that does, such as one started for it",
+                    param="model",
+                ) from error
 
 
 def _decision(call: Call, principal: Principal) -> Decision:
