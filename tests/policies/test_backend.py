@@ -125,7 +125,7 @@ async def test_a_busy_server_says_when_to_come_back():
 
 async def test_an_unknown_model_is_the_clients_fault():
     async with serving() as (_, backend):
-        with pytest.raises(UpstreamError, match="has no model 'other': http.* serves fake") as caught:
+        with pytest.raises(UpstreamError, match=r"has no model 'other': http.* serves fake") as caught:
             await backend.generate(request(model="other"), Meter(999))
     assert (caught.value.status, caught.value.retryable) == (404, False)
 
