@@ -1,4 +1,5 @@
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,7 +8,8 @@ from rheostat.data.outcomes import OutcomeReader
 from rheostat.data.schema import Reward
 from rheostat.data.segment_files import read_segments
 from rheostat.data.store import OutcomeStore
-from rheostat.training.fetch import fetch_segments
+from rheostat.training.fetch import _fetched, fetch_segments
+from rheostat.training.segment_summary import HASH_TAG, ID_TAG
 from rheostat.training.ship import ship_once
 from tests.training.conftest import write_store
 
@@ -44,3 +46,37 @@ def test_only_segments_shipped_after_the_time_come(tracking, path, tmp_path):
 def test_without_mlflow_the_error_says_so(tmp_path):
     with pytest.raises(RegistryError, match="does not answer"):
         fetch_segments("http://127.0.0.1:9", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "", "seg-0123", "seg-0123456789abcdef0123\n"])
+def test_a_run_cannot_name_a_file_of_its_own_choice(name, tmp_path):
+    client = Runs(Run({HASH_TAG: "x", ID_TAG: name} if name else {HASH_TAG: "x"}))
+    with pytest.raises(RegistryError, match=r"no name of a segment.*--no-live"):
+        _fetched(client, client.run, tmp_path / "got")
+    assert list(tmp_path.iterdir()) == []
+    assert not client.asked
+
+
+def test_a_run_whose_file_is_gone_is_named(tmp_path):
+    client = Runs(Run({HASH_TAG: "x", ID_TAG: f"seg-{'0' * 20}"}))
+    with pytest.raises(RegistryError, match="run r1 has no seg-"):
+        _fetched(client, client.run, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Run:
+    """A run in MLflow, by its tags."""
+
+    def __init__(self, tags):
+        self.info, self.data = SimpleNamespace(run_id="r1"), SimpleNamespace(tags=tags)
+
+
+class Runs:
+    """A client whose artifacts are gone."""
+
+    def __init__(self, run):
+        self.run, self.asked = run, []
+
+    def download_artifacts(self, run_id, path, folder):
+        self.asked.append((run_id, path, folder))
+        raise OSError("no such artifact")
