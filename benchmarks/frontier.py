@@ -9,11 +9,9 @@ import argparse
 from pathlib import Path
 
 import matplotlib as mpl
-import msgspec
 
-from rheostat.data.errors import DatasetError
 from rheostat.training.evaluation import Evaluation
-from rheostat.training.pipeline import EVALUATION_FILE, latest_training
+from rheostat.training.pipeline import latest_training, read_evaluation
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # the backend must be chosen first
@@ -53,10 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/frontier.png"))
     parser.add_argument("--training", type=Path, help="folder of a training; the newest one of --state when left out")
     options = parser.parse_args()
-    folder = options.training or latest_training(options.state)
-    if folder is None:
-        raise DatasetError(f"no training in {options.state}: run make demo first")
-    draw(msgspec.json.decode((folder / EVALUATION_FILE).read_bytes(), type=Evaluation), options.out)
+    draw(read_evaluation(options.training or latest_training(options.state) or options.state), options.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _SEGMENT_ID = re.compile(r"seg-[0-9a-f]{20}")
-
 _WAY_OUT = "delete the run in MLflow, or train without what was shipped (--no-live)"
 
 

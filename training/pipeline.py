@@ -8,18 +8,16 @@ from pathlib import Path
 
 import msgspec
 
+from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.data.schema import Action, new_id
 from rheostat.router.encoder import load_encoder
 from rheostat.training.evaluate import CONFIDENCE
 from rheostat.training.evaluation import Evaluation
 from rheostat.training.fit import fit, quiet
-from rheostat.training.registry import Registry, Training, Version
+from rheostat.training.registry import EVALUATION_FILE, REPORT_FILE, TEST_TABLE_FILE, Registry, Training, Version
 from rheostat.training.report import write_report
 from rheostat.training.tables import load_training_data
-
-EVALUATION_FILE = "evaluation.json"
-REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +77,8 @@ def train_router(
     bundle = fitted.bundle.save(folder / "bundle")
     evaluation = fitted.evaluation
     write_report(evaluation, folder / REPORT_FILE)
-    (folder / EVALUATION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1))
-    fitted.test.save(folder / "test_table.npz")
+    fitted.test.save(folder / TEST_TABLE_FILE)
+    write_evaluation(evaluation, folder)
     on_progress("register", 0.95)
     version = None
     if registry is not None:
@@ -97,9 +95,31 @@ def _register(registry: Registry, evaluation: Evaluation, bundle: Path, digests:
         metrics=evaluation.metrics,
         digests=digests,
         report_html=bundle.parent / REPORT_FILE,
-        test_table=bundle.parent / "test_table.npz",
+        test_table=bundle.parent / TEST_TABLE_FILE,
     )
     return registry.register(registry.log_training(training), description=evaluation.reason)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write the file that marks a training as done: last of all, and whole or not at all."""
+    partial = folder / f".{EVALUATION_FILE}"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1))
+    partial.replace(folder / EVALUATION_FILE)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What a training in this folder found.
+
+    Raises:
+        DatasetError: there is none, or one of another version.
+    """
+    path = folder / EVALUATION_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
+    except FileNotFoundError:
+        raise DatasetError(f"no training in {folder}: run rheostat train LOG first") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}): it is of another version or damaged, train again") from error
 
 
 def latest_training(state: Path) -> Path | None:

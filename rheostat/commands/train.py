@@ -140,17 +140,12 @@ def report(
 
     Example: rheostat report --out frontier.html
     """
-    import msgspec
-
-    from rheostat.data.errors import DatasetError
-    from rheostat.training.evaluation import Evaluation
-    from rheostat.training.pipeline import EVALUATION_FILE, REPORT_FILE, latest_training
+    from rheostat.training.pipeline import latest_training, read_evaluation
+    from rheostat.training.registry import REPORT_FILE
     from rheostat.training.report import write_report
 
-    folder = training or latest_training(state)
-    if folder is None or not (folder / EVALUATION_FILE).exists():
-        raise DatasetError(f"no training in {folder or state / 'training'}: run rheostat train LOG first")
-    evaluation = msgspec.json.decode((folder / EVALUATION_FILE).read_bytes(), type=Evaluation)
+    folder = training or latest_training(state) or state / "training"
+    evaluation = read_evaluation(folder)
     page = write_report(evaluation, out or folder / REPORT_FILE)
     show_evaluation(evaluation, json)
     typer.echo(f"report: {page}", err=True)
