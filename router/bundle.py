@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -180,17 +181,24 @@ def verify(folder: Path) -> None:
             raise BundleError(f"bundle {folder} has no {needed}: fetch it again")
 
 
+class NotCheckedError(BundleError):
+    """A bundle of which nobody knows yet whether it is sound."""
+
+
 def check_in_child(folder: Path, *, timeout_s: float = CHECK_TIMEOUT_S) -> None:
     """Load the bundle in a child process and let it predict its canary rows, so that a crash is the child's.
 
     Raises:
-        BundleError: the child failed, crashed, or took longer than the timeout.
+        NotCheckedError: the child took longer than the timeout, or was killed: on another day the bundle may pass.
+        BundleError: the child failed or crashed.
     """
     command = [sys.executable, "-m", "rheostat.router.bundle", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
-        raise BundleError(f"bundle {folder} was not checked within {timeout_s:g} s: keep the last good one") from error
+        raise NotCheckedError(f"bundle {folder} was not checked within {timeout_s:g} s: keep the last good one, try again later") from error
+    if done.returncode == -signal.SIGKILL:
+        raise NotCheckedError(f"bundle {folder} was not checked, its child process was killed: is there memory for it?")
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         raise BundleError(f"bundle {folder} failed in a child process (exit {done.returncode}): {said[-1] if said else 'it crashed'}")

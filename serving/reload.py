@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -22,7 +23,7 @@ import msgspec
 
 from rheostat.data.errors import BundleError, RegistryError, RheostatError
 from rheostat.router.ask import Decides
-from rheostat.router.bundle import Bundle, check_canary, check_in_child
+from rheostat.router.bundle import Bundle, NotCheckedError, check_canary, check_in_child
 from rheostat.serving.decider import Decider, Reading, Serving
 from rheostat.serving.metrics import Metrics
 
@@ -130,6 +131,14 @@ class _Refused(NamedTuple):
     why: str
 
 
+class _Made(NamedTuple):
+    """A bundle, what serves it, and how often a controller had been asked for anew when it was made."""
+
+    bundle: Bundle
+    serving: Serving
+    n_asked: int
+
+
 class Watcher:
     """Keeps the decider on the source's latest good bundle.
 
@@ -153,6 +162,9 @@ class Watcher:
         self._metrics = metrics
         self._poll_s = poll_s
         self._refused: _Refused | None = None
+        self._made: _Made | None = None
+        self._n_asked = 0
+        self._soon = asyncio.Event()
 
     async def start(self) -> None:
         """Serve the latest bundle, or the one kept on disk while the source is away."""
@@ -171,12 +183,21 @@ class Watcher:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            await asyncio.sleep(self._poll_s * random.uniform(0.9, 1.1))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_s * random.uniform(0.9, 1.1)):
+                    await self._soon.wait()
+            self._soon.clear()
             await self.check()
+
+    def remake(self) -> None:
+        """Have the controller made anew soon: it was made for models and prices that have changed."""
+        self._n_asked += 1
+        self._soon.set()
 
     async def check(self) -> bool:
         """Look once. Returns whether the source's latest bundle is the one being served."""
         try:
+            await self._bring_up_to_date()
             return await self._update()
         except (RheostatError, OSError) as error:
             self._failed(str(error) or f"the source of bundles did not answer within {LOOK_S} s")
@@ -208,27 +229,40 @@ class Watcher:
             await self._source.fetch(version, folder)
             try:
                 await asyncio.to_thread(check_in_child, folder)
-                serving = await asyncio.to_thread(self._load, folder)
+                made = await asyncio.to_thread(self._load, folder)
+            except NotCheckedError:
+                raise
             except BundleError as error:
                 # The same files will not get better: ask again only for another version.
                 self._refused = _Refused(version, str(error))
                 raise
             self._cache.keep(version, folder)
-            self._swap(version, serving)
+            self._swap(version, made)
 
-    def _swap(self, version: str, serving: Serving) -> None:
-        self._decider.swap(serving)
+    async def _bring_up_to_date(self) -> None:
+        """Serve the same bundle with a new controller, where one was asked for since."""
+        if self._made is not None and self._made.n_asked < self._n_asked:
+            self._made = await asyncio.to_thread(self._make, self._made.bundle)
+            self._decider.swap(self._made.serving)
+
+    def _swap(self, version: str, made: _Made) -> None:
+        self._made = made
+        self._decider.swap(made.serving)
         self.status = msgspec.structs.replace(self.status, version=version)
         self._metrics.reloads.labels("swapped").inc()
-        log.info("serving bundle %s", serving.version)
+        log.info("serving bundle %s", made.serving.version)
 
-    def _load(self, folder: Path) -> Serving:
+    def _load(self, folder: Path) -> _Made:
         bundle = Bundle.load(folder)
         # Trees are parsed at the first prediction: milliseconds that belong in this thread, not on the loop.
         check_canary(bundle)
+        return self._make(bundle)
+
+    def _make(self, bundle: Bundle) -> _Made:
+        n_asked = self._n_asked
         controller = self._make_controller(bundle)
         reading = Reading.IN_THREAD if bundle.encoder_folder is None else Reading.TOGETHER
-        return Serving(controller=controller, version=bundle.version, reading=reading)
+        return _Made(bundle, Serving(controller=controller, version=bundle.version, reading=reading), n_asked)
 
     def _failed(self, error: str) -> None:
         if error != self.status.error:

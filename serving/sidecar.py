@@ -150,9 +150,12 @@ class Sidecar:
         changed = msgspec.structs.replace(self._config, **{name: getattr(config, name) for name in LIVE})
         fallback = FallbackController(runnable_fallback(changed, self._toolbox))
         self._fleet.apply(changed)
+        has_new_models = not changed.prices.keys() <= self._config.prices.keys()
         self._config = changed
         self._budgets.configure(changed.mean_costs)
         self._controllers.apply(changed)
+        if self._watcher is not None and has_new_models:
+            self._watcher.remake()  # the controller knows no price of a model that was not there
         self._prices |= changed.prices
         self._metrics.tiers = frozenset([*changed.tier, PASSTHROUGH])
         self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)

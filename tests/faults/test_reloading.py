@@ -1,17 +1,19 @@
 """Configs and bundles that change while requests are served, and artefacts that are not what they should be."""
 
 import asyncio
+import json
 import pickle
 import re
 import shutil
 import signal
+import urllib.request
 from collections import Counter
 
 import aiohttp
 import numpy as np
 import pytest
 
-from tests.faults.conftest import FaultyEngine, metric, post
+from tests.faults.conftest import CHAT, FaultyEngine, metric, post
 from tests.serving import bundles
 from tests.serving.bundles import ACTIONS, write_bundle
 from tests.serving.conftest import Sidecar, running, wait_until
@@ -222,6 +224,26 @@ async def test_backends_join_and_leave_under_load_without_a_failed_request(confi
         stop.set()
         await asyncio.gather(*clients)
     assert set(statuses) == {200}
+
+
+async def test_a_model_that_joins_live_is_decided_about_at_its_own_price(bundle_sidecar, folder, engines):
+    actions = {"pocket/direct@100": (0.4, 100.0), "large/direct@100": (0.95, 100.0)}
+    put(write_bundle(folder / "joining" / "bundle", version="joining", actions=actions), bundle_sidecar.served)
+    await asyncio.to_thread(wait_until, lambda: bundle_sidecar.ready()["bundle"] == "joining")
+    configured = Configured(bundle_sidecar)
+    large = f'[[backend]]\nname = "l"\nurl = "{engines[1].url}"\nmodel = "large"\nusd_per_1m_output = 50.0\n'
+    configured.write(f"{configured.first}\n{large}")
+
+    def told():
+        request = urllib.request.Request(f"{bundle_sidecar.url}/v1/decide", json.dumps(CHAT | {"model": "auto"}).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return {each["action"]: each for each in json.load(answer)["explanation"]["predictions"]}
+
+    await asyncio.to_thread(wait_until, lambda: told()["large/direct@100"]["admissible"])
+    await asyncio.to_thread(wait_until, lambda: told()["large/direct@100"]["cost_usd"] > 0.004)
+    assert told()["pocket/direct@100"]["cost_usd"] < 0.0002
+    configured.write(configured.first)
+    await asyncio.to_thread(wait_until, lambda: not told()["large/direct@100"]["admissible"])
 
 
 async def test_a_config_with_an_error_keeps_the_old_one_and_says_why(configured):

@@ -12,7 +12,7 @@ import pytest
 
 from rheostat.data.errors import BundleError
 from rheostat.router import bundle as bundles
-from rheostat.router.bundle import MANIFEST, Bundle, check_canary, check_in_child, verify
+from rheostat.router.bundle import MANIFEST, Bundle, NotCheckedError, check_canary, check_in_child, verify
 from tests.router.conftest import known_bundle
 
 
@@ -192,7 +192,7 @@ def test_child_passes_a_sound_bundle_and_reports_a_bad_one(folder):
     edit_arrays(folder, canary__p=np.full((2, 3), 0.5))
     with pytest.raises(BundleError, match="canary rows"):
         check_in_child(folder)
-    with pytest.raises(BundleError, match="was not checked within"):
+    with pytest.raises(NotCheckedError, match="was not checked within"):
         check_in_child(folder, timeout_s=1e-3)
 
 

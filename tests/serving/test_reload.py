@@ -9,7 +9,7 @@ import pytest
 from rheostat.data.errors import BundleError, RegistryError
 from rheostat.data.schema import Query
 from rheostat.router.ask import Ask
-from rheostat.router.bundle import Bundle
+from rheostat.router.bundle import Bundle, NotCheckedError
 from rheostat.router.controller import Controller
 from rheostat.router.fallback import FallbackController
 from rheostat.router.predictor import Boosted
@@ -124,6 +124,75 @@ async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):
     await watcher.check()
     assert "arrays.npz" in watcher.status.error
     assert shelf.fetched == ["one", "bad", "two"]
+
+
+async def test_a_bundle_that_could_not_be_checked_is_tried_again(made, monkeypatch):
+    shelf, start = made
+    watcher, decider = start()
+    shelf.version = "one"
+
+    def late(folder):
+        raise NotCheckedError("was not checked within 60 s")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rheostat.serving.reload.check_in_child", late)
+        assert not await watcher.check()
+    assert (decider.version, watcher.status.error) == ("none", "was not checked within 60 s")
+    assert await watcher.check()
+    assert (decider.version, watcher.status.error) == ("one", None)
+
+
+async def test_a_controller_is_made_anew_when_it_is_asked_for_also_while_another_is_being_made(made):
+    shelf, _ = made
+    shelf.version = "one"
+    seen = []
+
+    def on_bundle(bundle):
+        seen.append(bundle.version)
+        if len(seen) == 1:
+            watcher.remake()  # the configuration changes at the worst of times
+
+    watcher, decider = watch(shelf, shelf.folders["bad"].parent / "cache", on_bundle=on_bundle)
+    watcher.remake()  # with no bundle yet there is nothing to do
+    assert await watcher.check()
+    first = decider._current.controller
+    assert await watcher.check()
+    assert await watcher.check()
+    assert (seen, decider.version) == (["one", "one"], "one")
+    assert decider._current.controller is not first
+
+
+async def test_a_controller_that_cannot_be_made_anew_stays_and_is_told(made):
+    shelf, _ = made
+    shelf.version = "one"
+    seen = []
+
+    def on_bundle(bundle):
+        seen.append(bundle.version)
+        if len(seen) == 2:
+            raise BundleError("an action asks for what is not here")
+
+    watcher, decider = watch(shelf, shelf.folders["bad"].parent / "cache", on_bundle=on_bundle)
+    await watcher.check()
+    watcher.remake()
+    assert not await watcher.check()
+    assert (decider.version, watcher.status.error) == ("one", "an action asks for what is not here")
+    assert await watcher.check()
+    assert watcher.status.error is None
+
+
+async def test_a_controller_that_is_asked_for_is_made_at_once_and_not_at_the_next_look(made):
+    shelf, start = made
+    shelf.version = "one"
+    watcher, decider = start()
+    watcher._poll_s = 3600.0
+    await watcher.check()
+    first = decider._current.controller
+    looking = asyncio.create_task(watcher.run())
+    await asyncio.sleep(0)
+    watcher.remake()
+    await asyncio.to_thread(wait_until, lambda: decider._current.controller is not first)
+    looking.cancel()
 
 
 @pytest.mark.parametrize("how", ["away", "odd"])
