@@ -2,7 +2,7 @@
 
 Dual ascent on the price of accuracy: a query that cost less than its share raises the multiplier, one that cost more
 lowers it. What was saved or overspent so far is spread over a horizon and added to every share, so that an error in the
-past is made good and does not just stop. Knows spend and budget, nothing of actions.
+past is made good and does not just stop. It is bounded: what months of cheap queries left is not spent in a day. Knows spend and budget, nothing of actions.
 Source: Balseiro and Gur 2019 (adaptive pacing).
 """
 
@@ -23,7 +23,7 @@ class Pacer:
         multiplier: where to start, in cost units per unit of accuracy, within the range.
         low, high: range of the multiplier, above 0; take the ends of the `multiplier_grid`.
         rate: change of the logarithm of the multiplier when a query costs nothing or twice its share.
-        horizon: queries over which savings and debts are spread.
+        horizon: queries over which savings and debts are spread, and whose budgets both come to at most.
 
     Raises:
         ConfigError: a number is out of range.
@@ -49,16 +49,17 @@ class Pacer:
 
     @property
     def saved(self) -> float:
-        """Budget not spent so far, in cost units; negative where too much was."""
+        """Budget not spent so far that still may be, in cost units; negative where too much was spent."""
         return self._saved
 
     def spent(self, cost: float) -> None:
         """Note what a query cost.
 
         One very dear query moves the multiplier by no more than a few steps; what it cost is not forgotten, though, and is
-        paid back over the horizon.
+        paid back over the horizon, up to all of its budgets.
         """
         share = self.budget + self._saved / self.horizon
         step = self.rate * (share - cost) / self.budget
         self._log = min(max(self._log + min(max(step, -MAX_STEP), MAX_STEP), self._range[0]), self._range[1])
-        self._saved += self.budget - cost
+        most = self.budget * self.horizon
+        self._saved = min(max(self._saved + self.budget - cost, -most), most)
