@@ -19,7 +19,7 @@ from rheostat.data.answers import extract
 from rheostat.data.errors import ConfigError, StoreError
 from rheostat.data.ledger import Ledger
 from rheostat.data.outcomes import OutcomeReader
-from rheostat.data.samples import KEY, samples_frame, write_samples
+from rheostat.data.samples import KEY, check_samples, samples_frame, write_samples
 from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
 from rheostat.data.verifiers import Verifier, grade_aside, verifier_of
@@ -238,8 +238,13 @@ class _Run:
             self._on_progress(Progress(done=self._done, failed=self._failed, total=self._total, tokens=tokens, elapsed_s=elapsed))
 
 
-def export(store_path: Path, path: Path) -> int:
+def export(store_path: Path, path: Path, *, runs: pl.DataFrame | None = None) -> int:
     """Write the store's samples as a Parquet log, in the order of their keys, so that equal logs are equal files.
+
+    Args:
+        store_path: the store.
+        path: the log; it is there whole or not at all.
+        runs: rows of strategies that were run whole, to stand among the samples; `sweep_report.frame_of` gives them.
 
     Returns:
         The number of rows.
@@ -247,7 +252,7 @@ def export(store_path: Path, path: Path) -> int:
     import polars as pl
 
     with OutcomeReader(store_path) as store:
-        log = pl.concat(_frames(store.samples())).sort(KEY)
+        log = pl.concat([*_frames(store.samples()), *([] if runs is None else [check_samples(runs, "runs")])]).sort(KEY)
     write_samples(path, log)
     return len(log)
 

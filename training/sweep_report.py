@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,6 +20,9 @@ from rheostat.training.axes import AXES, Ladder
 from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.scaling import Growth, growth
 from rheostat.training.sweep import Row
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Z = 1.959964  # 97.5% quantile of the normal distribution
 
@@ -94,10 +97,15 @@ def wilson(successes: float, n: int) -> Interval:
 
 def export(rows: Sequence[Row], path: Path) -> int:
     """Write the rows as Parquet: a log that `rheostat backtest` reads, with columns of its own behind. Returns their number."""
+    write_parquet(path, frame_of(rows), {"rheostat.rows": "sweep"})
+    return len(rows)
+
+
+def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+    """The rows as a frame, one run a row, in the columns of a log and some of its own."""
     import polars as pl
 
-    write_parquet(path, pl.DataFrame([_flat(row) for row in rows], infer_schema_length=None), {"rheostat.rows": "sweep"})
-    return len(rows)
+    return pl.DataFrame([_flat(row) for row in rows], infer_schema_length=None)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -82,21 +82,14 @@ def sweep(
 
 def run_whole(
     actions: Sequence[str], tasks: Sequence[Query], config: Config, state: Path, path: Path, *, verifier: Verifier | None, seed: int
-) -> dict[str, int]:
-    """Run strategies whole into a store that has other records too, on every model where they name none.
-
-    Returns:
-        How many runs there are, were there before and failed, and the tokens generated now.
-    """
+) -> Swept:
+    """Run strategies whole into a store that has other records too, on every model where they name none."""
     from rheostat.equipment import equipped
     from rheostat.training.sweep import CONCURRENCY, Course
 
     wanted = _spelled(actions, config.models, DEFAULT_TOKENS)
     course = Course(tasks=tasks, actions=wanted, seed=seed, verifier=verifier, prices=config.prices)
-    swept = run_course(course, equipped(config, state), state, path, concurrency=CONCURRENCY)
-    return {
-        "runs": len(swept.rows), "there_before": swept.skipped, "failed": len(swept.failures), "generated_tokens": swept.ledger.generated,
-    }  # fmt: skip
+    return run_course(course, equipped(config, state), state, path, concurrency=CONCURRENCY)
 
 
 def run_course(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +26,15 @@ from rheostat.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from rheostat.data.schema import Query
+    from rheostat.data.verifiers import Verifier
+    from rheostat.serving.config import Config
+    from rheostat.training.collect import Collected
     from rheostat.training.evaluation import Evaluation, Point
     from rheostat.training.pipeline import Trained
+    from rheostat.training.sweep import Swept
+
+SAMPLERS = ("cot:0.8:32", "direct:0.8:8")
 
 
 def collect(
@@ -42,7 +50,7 @@ def collect(
         list[str] | None, typer.Option("--action", help="Also run this strategy whole on every query, as in mcts(sims=8)@900; repeat.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Store to write and to resume from; STATE/samples.db when left out.")] = None,
-    export: Annotated[Path | None, typer.Option(help="Parquet file to write at the end.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Parquet log to write: all samples, and each run of --action.")] = None,
     verifier: Annotated[
         str | None, typer.Option(help="Grades answers: exact, latex, python_tests, ...; what fits the task set when left out.")
     ] = None,
@@ -58,41 +66,76 @@ def collect(
 
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
-    import asyncio
-    import os
-
-    import msgspec
-
     from rheostat.commands.sweep import run_whole
     from rheostat.data.tasks import load_tasks
     from rheostat.data.verifiers import verifier as verifier_named
-    from rheostat.equipment import by_model
-    from rheostat.training import collect as collecting
-    from rheostat.training.bulk import BulkBackend
-    from rheostat.training.samplers import Sampler
 
     loaded = with_backends(load_config(config, state), backend)
     queries = load_tasks(tasks, n=n, seed=seed)
     grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
-    backends = by_model(
-        loaded, os.environ, lambda each, key: BulkBackend(each.url, each.url, model=each.served_model or each.model, api_key=key)
-    )
-    samplers = [Sampler.parse(text, model) for model in backends for text in sampler or ["cot:0.8:32", "direct:0.8:8"]]
     path = store or state / "samples.db"
+    collected = _draw_samples(queries, sampler, loaded, path, concurrency=concurrency, verifier=grader, seed=seed)
+    whole = run_whole(action, queries, loaded, state, path, verifier=grader, seed=seed) if action else None
+    exported = None if export is None else _export(path, export, whole)
+    _show_collected(collected, whole, exported, json)
+
+
+def _draw_samples(
+    queries: Sequence[Query],
+    spelled: Sequence[str] | None,
+    config: Config,
+    path: Path,
+    *,
+    concurrency: int,
+    verifier: Verifier | None,
+    seed: int,
+) -> Collected:
+    """The samples of every backend's model into a store, with a bar."""
+    import asyncio
+    import os
+
+    from rheostat.equipment import by_model
+    from rheostat.training.bulk import BulkBackend
+    from rheostat.training.collect import collect as draw
+    from rheostat.training.samplers import Sampler
+
+    backends = by_model(
+        config, os.environ, lambda each, key: BulkBackend(each.url, each.url, model=each.served_model or each.model, api_key=key)
+    )
+    samplers = [Sampler.parse(text, model) for model in backends for text in spelled or SAMPLERS]
     path.parent.mkdir(parents=True, exist_ok=True)
     with resumable("collecting", "samples") as tell:
-        collected = asyncio.run(
-            collecting.collect(queries, samplers, backends, path, concurrency=concurrency, on_progress=tell, seed=seed, verifier=grader)
-        )
+        drawing = draw(queries, samplers, backends, path, concurrency=concurrency, on_progress=tell, seed=seed, verifier=verifier)
+        return asyncio.run(drawing)
+
+
+def _export(store: Path, path: Path, whole: Swept | None) -> str:
+    """Write samples and whole runs as one log; says how many rows went where."""
+    from rheostat.training.collect import export
+    from rheostat.training.sweep_report import frame_of
+
+    rows = export(store, path, runs=frame_of(whole.rows) if whole is not None and whole.rows else None)
+    return f"{rows} rows to {path}"
+
+
+def _show_collected(collected: Collected, whole: Swept | None, exported: str | None, json: Path | None) -> None:
+    """What came, as a table or JSON; failures are named, and make the status 1."""
+    import msgspec
+
+    from rheostat.training.collect import summary
+
+    runs = {} if whole is None else {
+        "runs": len(whole.rows), "there_before": whole.skipped, "failed": len(whole.failures), "generated_tokens": whole.ledger.generated,
+    }  # fmt: skip
     rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
-    rows += [["exported", f"{collecting.export(path, export)} rows to {export}"]] if export else []
-    whole = run_whole(action, queries, loaded, state, path, verifier=grader, seed=seed) if action else {}
-    rows += [[f"actions: {name.replace('_', ' ')}", number] for name, number in whole.items()]
-    value = {**msgspec.structs.asdict(collected), "actions": whole}
-    show("collected", ["what", "number"], rows, json=json, value=value)
+    rows += [[f"actions: {name.replace('_', ' ')}", number] for name, number in runs.items()]
+    rows += [["exported", exported]] if exported else []
+    show("collected", ["what", "number"], rows, json=json, value={**msgspec.structs.asdict(collected), "actions": runs})
     if collected.failures:
-        typer.echo(collecting.summary(collected), err=True)
-    if collected.failures or whole.get("failed"):
+        typer.echo(summary(collected), err=True)
+    if whole is not None and whole.failures:
+        typer.echo(f"{len(whole.failures)} runs failed; run again to retry. First: {whole.failures[0].error}", err=True)
+    if collected.failures or (whole is not None and whole.failures):
         raise typer.Exit(1)
 
 

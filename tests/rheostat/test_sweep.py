@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from rheostat.cli import app
 from rheostat.commands.sweep import _spelled
+from rheostat.data.samples import read_samples
 from tests.rheostat.test_ask import fake_engine
 
 
@@ -76,6 +77,26 @@ def test_collect_runs_strategies_whole_into_its_store(swept):
     again = sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", "--json", "-", command="collect")
     assert json.loads(again.stdout)["actions"]["there_before"] == 6
     assert (folder / "samples.db").exists()
+
+
+def test_collect_exports_samples_and_whole_runs_as_one_log(swept):
+    sweep, _, folder = swept
+    path = folder / "log.parquet"
+    for _ in range(2):
+        assert sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", "--export", str(path), command="collect").exit_code == 0
+        log = read_samples(path)
+        assert sorted(log.group_by("strategy").len().iter_rows()) == [("cot", 12), ("mcts(sims=2)@1024", 6)]
+        assert log.filter(log["strategy"] != "cot")["completion_tokens"].min() > 0
+
+
+def test_collect_names_runs_that_failed(swept):
+    sweep, server, _ = swept
+    sweep("--sampler", "cot:0.8:2", command="collect")
+    server.faults = ("bad_request",)
+    result = sweep("--sampler", "cot:0.8:2", "--action", "mcts(sims=2)", command="collect")
+
+    assert result.exit_code == 1
+    assert "6 runs failed; run again to retry. First:" in result.stderr
 
 
 def test_an_action_that_names_its_model_is_run_once_whatever_models_there_are():

@@ -94,3 +94,11 @@ async def test_an_error_that_is_not_a_backends_ends_the_pool():
 
     with pytest.raises(ExceptionGroup):
         await Pool(Broken(), [Backend()], todo([1] * 5), room=1).run()
+
+
+@pytest.mark.parametrize(("marks", "warnings"), [("", 0), ("x", 0), ("rrr", 1), ("r.r.", 2)])
+async def test_a_backend_that_begins_to_fail_is_told_once_and_again_after_it_worked(marks, warnings, caplog):
+    jobs = [Job(query=QUERY, sampler=SAMPLER, start=start, n=1) for start in range(6)]
+    await Pool(Ledgerless(), [Backend(marks)], jobs, room=1, backoff_s=1e-4, patience_s=60).run()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["no: trying again for 60 s"] * warnings
