@@ -41,13 +41,15 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console()
-    Console(width=None if console.is_terminal else PIPED_WIDTH).print(table)
+    # Names and messages come from elsewhere: `[/x]` in one is no markup, and `:a:` no emoji.
+    plain = Console(markup=False, emoji=False, highlight=False, width=None if Console().is_terminal else PIPED_WIDTH)
+    plain.print(title, style="italic")
+    plain.print(table)
 
 
 def write_json(path: Path, value: Any) -> None:

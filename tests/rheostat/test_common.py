@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rheostat.commands.common import Mlflow, track
+from rheostat.commands.common import PIPED_WIDTH, Mlflow, show, track
 from rheostat.training import tracking
 
 app = typer.Typer()
@@ -46,3 +46,21 @@ def test_that_mlflow_is_away_is_said_and_fails_nothing():
     result = CliRunner().invoke(app, ["--mlflow", "http://127.0.0.1:9"])
     assert result.exit_code == 0
     assert "not logged: MLflow does not answer at http://127.0.0.1:9" in result.output
+
+
+def test_a_title_is_as_wide_as_the_terminal_however_narrow_its_table(capsys):
+    show("do not route: " + "as the numbers say " * 6, ["a"], [[1]])
+    assert capsys.readouterr().out.splitlines()[0].startswith("do not route: " + "as the numbers say " * 5)
+
+
+def test_a_title_wider_than_the_terminal_wraps_at_words(capsys):
+    show("word " * 60, ["a"], [[1]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= PIPED_WIDTH
+    assert lines[0].split() == ["word"] * 28
+
+
+@pytest.mark.parametrize("text", ["[/x] is not there", "a[red]b", "ended with :a:", "[link=http://x]y"])
+def test_what_looks_like_markup_is_shown_as_it_is(text, capsys):
+    show(f"title {text}", [f"column {text}"], [[text]])
+    assert capsys.readouterr().out.count(text) == 3
