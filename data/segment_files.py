@@ -85,18 +85,28 @@ ADDED = ("guarantee", "checked", "verified")  # columns that older segments lack
 Columns = dict[str, tuple[str, str]]
 
 
-def export_segment(reader: OutcomeReader, segment: Segment, path: Path | str) -> None:
+def export_segment(reader: OutcomeReader, segment: Segment, path: Path | str) -> list[Row]:
     """Write a segment's rows; the same segment gives the same bytes with the same libraries.
 
+    Returns:
+        The rows.
+
     Raises:
-        StoreError: the rows in the store are not the segment's.
+        StoreError: the rows in the store are not the segment's, or one of them is damaged.
         OSError: the disk is full or the folder cannot be written.
     """
-    rows = reader.segment_rows(segment)
+    import polars as pl
+
+    try:
+        rows = reader.segment_rows(segment)
+        frame = rows_frame(rows)
+    except (msgspec.DecodeError, pl.exceptions.PolarsError, ArithmeticError, TypeError, ValueError) as error:
+        raise StoreError(f"segment {segment.segment_id} has a damaged row ({error!r:.200}): restore the store from a copy") from error
     if len(rows) != segment.rows:
         raise StoreError(f"segment {segment.segment_id} has {segment.rows} rows, the store {len(rows)} of them: restore the store")
     metadata = {"rheostat.rows": "outcomes", "rheostat.segment_id": segment.segment_id, "rheostat.sha256": segment.sha256}
-    write_parquet(Path(path), rows_frame(rows), metadata)
+    write_parquet(Path(path), frame, metadata)
+    return rows
 
 
 def rows_frame(rows: Sequence[Row]) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 
 A segment is found in MLflow by its hash before it is logged, so a crash between logging and marking repeats nothing,
 and a run that a crash left half-done is replaced. While MLflow is away segments wait in the store. One process ships a
-store at a time; it never holds up the one that writes it.
+store at a time; it never holds up the one that writes it. A segment that the store cannot give holds up no other one: it
+is told, and tried again.
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
     logged: bool
 
 
+class NotAllShippedError(StoreError):
+    """Some segments could not be read from the store; `shipped` are the others."""
+
+    def __init__(self, failures: Sequence[StoreError], shipped: Sequence[Shipped]) -> None:
+        told = "; ".join(map(str, failures))
+        super().__init__(f"{len(failures)} of {len(failures) + len(shipped)} segments are not shipped and will be tried again: {told}")
+        self.shipped = list(shipped)
+
+
 def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS, wait_s: float = WAIT_S) -> list[Shipped]:
     """Close what is finished and ship every closed segment.
 
@@ -68,6 +78,7 @@ def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS, 
         The segments shipped by this call, in order.
 
     Raises:
+        NotAllShippedError: the store could not give some segments; the others are shipped.
         StoreError: there is no store, or another process goes on shipping it.
         RegistryError: MLflow is away or refuses; what is closed stays in the store.
     """
@@ -75,7 +86,7 @@ def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS, 
         _close_segments(store, max_rows=max_rows, min_rows=1 if is_healthy(tracking_uri) else max_rows)
         with mlflow_client(tracking_uri) as client:
             experiment = experiment_id(client, EXPERIMENT)
-            return [_ship(client, experiment, store, segment) for segment in store.segments("closed")]
+            return _ship_all(client, experiment, store)
 
 
 def ship_loop(
@@ -92,11 +103,17 @@ def ship_loop(
         The number of segments shipped.
     """
     shipped = failures = 0
+    told = ""
     while True:
         last = stop.is_set()
         try:
             shipped += len(ship_once(store_path, tracking_uri, max_rows=max_rows))
             failures = 0
+        except NotAllShippedError as error:
+            shipped, failures = shipped + len(error.shipped), 0
+            if str(error) != told:  # a damaged row stays so, and one warning is enough
+                _log.warning("%s", error)
+            told = str(error)
         except (RheostatError, OSError) as error:
             failures += 1
             _log.warning("not shipped (attempt %d), segments wait in the store: %s", failures, error)
@@ -115,6 +132,19 @@ def _close_segments(store: OutcomeReader, *, max_rows: int, min_rows: int) -> No
     """While MLflow is away only full segments are closed, so that hours without it do not leave thousands of small ones."""
     while store.close_segment(max_rows=max_rows, min_rows=min_rows) is not None:
         pass
+
+
+def _ship_all(client: MlflowClient, experiment: str, store: OutcomeReader) -> list[Shipped]:
+    shipped: list[Shipped] = []
+    failures: list[StoreError] = []
+    for segment in store.segments("closed"):
+        try:
+            shipped.append(_ship(client, experiment, store, segment))
+        except StoreError as error:
+            failures.append(error)
+    if failures:
+        raise NotAllShippedError(failures, shipped)
+    return shipped
 
 
 def _ship(client: MlflowClient, experiment: str, store: OutcomeReader, segment: Segment) -> Shipped:
@@ -140,15 +170,15 @@ def _logged_before(client: MlflowClient, experiment: str, segment: Segment) -> s
 def _log_segment(client: MlflowClient, experiment: str, store: OutcomeReader, segment: Segment) -> str:
     from mlflow.entities import Metric
 
-    rows = store.segment_rows(segment)
-    metrics = [Metric(name, value, 0, 0) for name, value in segment_metrics(rows).items()]
-    tags = segment_tags(segment, rows, socket.gethostname())
-    with tempfile.TemporaryDirectory() as folder, logged_run(client, experiment, tags=tags, name=segment.segment_id) as run_id:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{segment.segment_id}.parquet")
-        export_segment(store, segment, path)
-        client.log_artifact(run_id, str(path), ARTIFACT_FOLDER)
-        client.log_batch(run_id, metrics=metrics)
-        _log_dataset(client, run_id, segment)
+        rows = export_segment(store, segment, path)
+        metrics = [Metric(name, value, 0, 0) for name, value in segment_metrics(rows).items()]
+        tags = segment_tags(segment, rows, socket.gethostname())
+        with logged_run(client, experiment, tags=tags, name=segment.segment_id) as run_id:
+            client.log_artifact(run_id, str(path), ARTIFACT_FOLDER)
+            client.log_batch(run_id, metrics=metrics)
+            _log_dataset(client, run_id, segment)
     return run_id
 
 

@@ -67,12 +67,18 @@ def ship(
 
     Example: rheostat ship --tracking http://127.0.0.1:5000
     """
-    from rheostat.training.ship import ship_once
+    from rheostat.training.ship import NotAllShippedError, ship_once
 
     loaded = load_config(config, state)
-    shipped = ship_once(store or Path(loaded.store.path), tracking_uri(tracking, loaded, state))
+    failure = None
+    try:
+        shipped = ship_once(store or Path(loaded.store.path), tracking_uri(tracking, loaded, state))
+    except NotAllShippedError as error:
+        shipped, failure = error.shipped, error
     rows = [[s.segment_id, s.rows, s.run_id, "new" if s.logged else "was there"] for s in shipped]
     show("segments shipped", ["segment", "rows", "MLflow run", ""], rows, json=json, value=shipped)
+    if failure is not None:
+        raise failure
 
 
 def promote(

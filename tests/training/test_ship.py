@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from rheostat.data.segment_files import read_segments
 from rheostat.data.store import OutcomeStore
 from rheostat.training import ship
 from rheostat.training.segment_summary import HASH_TAG
-from rheostat.training.ship import EXPERIMENT, main, pause_s, ship_loop, ship_once
+from rheostat.training.ship import EXPERIMENT, NotAllShippedError, main, pause_s, ship_loop, ship_once
 from rheostat.training.tracking import experiment_id, logged_run, mlflow_client
 from tests.training.conftest import write_store
 
@@ -85,6 +86,25 @@ def test_a_crash_after_logging_does_not_log_again(tracking, path, monkeypatch):
     (shipped,) = ship_once(path, tracking.uri)
     assert not shipped.logged
     assert len(runs_of(tracking.uri, path)) == 1
+
+
+@pytest.mark.parametrize("damage", ["body = x'c1'", "body = cast('{}' AS BLOB)"])
+def test_a_segment_with_a_damaged_row_holds_up_no_other_and_is_tried_again(tracking, path, damage, caplog):
+    with sqlite3.connect(path) as connection:
+        (seq, body) = connection.execute("SELECT seq, body FROM events WHERE kind = 'outcome' ORDER BY seq LIMIT 1").fetchone()
+        connection.execute(f"UPDATE events SET {damage} WHERE seq = ?", (seq,))
+    with pytest.raises(NotAllShippedError, match=r"1 of 3 segments .* damaged row") as caught:
+        ship_once(path, tracking.uri, max_rows=3)
+    assert [s.rows for s in caught.value.shipped] == [3, 1]
+    write_store(path, 2, start=6)
+    stop = threading.Event()
+    stop.set()
+    assert ship_loop(path, tracking.uri, stop) == 1
+    assert "damaged row" in caplog.text
+    assert len(runs_of(tracking.uri, path)) == 3
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE events SET body = ? WHERE seq = ?", (body, seq))
+    assert [s.rows for s in ship_once(path, tracking.uri)] == [3]
 
 
 def test_a_run_left_half_done_is_replaced(tracking, path):
