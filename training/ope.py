@@ -32,7 +32,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A value in reward units with its 95% bootstrap interval by query.
 
     `bernstein` is the empirical Bernstein interval: it holds for every n when the weights cannot exceed those assumed,
-    and is wider; None for estimators that are no mean of bounded terms.
+    and is wider; None for estimators that are no mean of bounded terms, or that weights so large can bias.
     """
 
     value: float
@@ -137,12 +137,12 @@ def evaluate_policy(
     if found.ess < min_ess:
         return Evaluated(estimates={}, diagnostics=found, refused=_refusal(found, min_ess))
     top = float((log.p_eval / log.propensity.min()).max())
-    terms = {
-        "dm": (dm(log, q), (0.0, 1.0)),
+    terms: dict[str, tuple[Array, tuple[float, float] | None]] = {
+        "dm": (dm(log, q), None),
         "ips": (ips(log), (0.0, top)),
-        "clipped_ips": (clipped_ips(log, clip), (0.0, min(clip, top))),
+        "clipped_ips": (clipped_ips(log, clip), (0.0, top) if top <= clip else None),
         "dr": (dr(log, q), (-top, 1.0 + top)),
-        "switch_dr": (switch_dr(log, q, switch), (-min(switch, top), 1.0 + min(switch, top))),
+        "switch_dr": (switch_dr(log, q, switch), (-top, 1.0 + top) if top <= switch else None),
     }
     estimates = {name: bootstrap.mean(values, bounds) for name, (values, bounds) in terms.items()}
     estimates["snips"] = bootstrap.ratio(log.weight * log.reward, log.weight)
@@ -254,10 +254,10 @@ def _check_rows(column: str, values: npt.NDArray[np.number], fits: npt.NDArray[n
 
 
 ESTIMATORS: Mapping[str, str] = {
-    "dm": "direct method",
+    "dm": "direct method, as good as its model",
     "ips": "importance sampling",
     "snips": "self-normalised",
-    "clipped_ips": "clipped weights",
+    "clipped_ips": "clipped weights, too low where they are larger",
     "dr": "doubly robust",
     "switch_dr": "switching",
 }

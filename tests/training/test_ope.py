@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,3 +169,14 @@ def test_the_bernstein_interval_is_around_the_value_also_where_one_query_is_aske
     assert found.value == 0.5
     low, high = found.bernstein
     assert low < found.value < high
+
+
+@pytest.mark.parametrize(("largest", "given"), [(5.0, True), (20.0, False)])
+def test_an_interval_that_holds_for_every_n_is_given_only_where_nothing_was_cut_off(largest, given):
+    log, q = logged(0)
+    propensity = np.maximum(log.propensity, 0.5)
+    propensity[0] = 0.8 / largest
+    bounded = replace(log, propensity=propensity)
+    found = evaluate_policy(bounded, q, min_ess=0.0).estimates
+    assert found["dm"].bernstein is None
+    assert [found[name].bernstein is not None for name in ("ips", "dr", "clipped_ips", "switch_dr")] == [True, True, given, given]
