@@ -1,7 +1,8 @@
 """What can be promised about a bundle from the live log of another router: learn then test, with importance weights.
 
-The log must be newer than the bundle: rows it was trained on prove nothing about it. An action that the logging router
-never took earns nothing here, so what is missing from the log can only lower what is promised.
+The log must be newer than the bundle: rows it was trained on prove nothing about it. A question asked again is no further
+evidence, so that only its first row counts. An action that the logging router never took earns nothing here, so what is
+missing from the log can only lower what is promised.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from rheostat.data.ledger import Price
 from rheostat.router.bundle import Bundle
 from rheostat.training.guarantee import Bound, Certificate, certify_weighted
 from rheostat.training.ope_log import LiveLog, held_out_path, picks_of
-from rheostat.training.outcomes import Array
+from rheostat.training.outcomes import Array, Rows
+from rheostat.training.split import distinct
 
 N_POLICIES = 40
 
@@ -27,6 +29,7 @@ class LiveGuarantee(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         multiplier_usd: of the cheapest policy that passed, None where the target is infeasible.
         smallest_propensity: what bounds the weights; seen in the log where it was not given.
+        rows: that were tested, one a question.
         tiers: by name; only where there is more than one.
     """
 
@@ -70,7 +73,8 @@ def certify_live(
     multipliers = multipliers[np.linspace(0, len(multipliers) - 1, N_POLICIES).astype(int)]
     values = _weighted_rewards(log, bundle, prices, multipliers)
 
-    def promise(rows: np.ndarray) -> LiveGuarantee:
+    def promise(rows: Rows) -> LiveGuarantee:
+        rows = distinct(log.table.texts, rows)
         found = certify_weighted(values[rows], upper=np.full(len(multipliers), 1 / least), target=target, delta=delta, bound=bound)
         multiplier = None if found.index is None else float(multipliers[found.index])
         return LiveGuarantee(certificate=found, multiplier_usd=multiplier, smallest_propensity=least, rows=len(rows))

@@ -21,7 +21,8 @@ def live(n: int, *, seed: int = 0, tiers: tuple[str, ...] = ("balanced",)) -> Li
     whole = table(n)
     taken = np.eye(2)[rng.integers(0, 2, n)]
     reward = np.stack([whole.reward[:, 0], rng.random(n) < 0.9], axis=1)
-    partial = replace(whole, reward=reward * taken, weight=taken / PROPENSITY)
+    texts = tuple(f"{text} {i}" for i, text in enumerate(whole.texts))
+    partial = replace(whole, texts=texts, reward=reward * taken, weight=taken / PROPENSITY)
     return LiveLog(partial, tuple(tiers[i % len(tiers)] for i in range(n)), {"used": n})
 
 
@@ -44,6 +45,15 @@ def test_promises_are_broken_at_most_delta_of_the_time(tmp_path):
     router = bundle(tmp_path, knows=True)
     broken = [certify_live(live(300, seed=seed), router, prices={}, target=0.96).certificate.feasible for seed in range(40)]
     assert np.mean(broken) <= 0.1 + 2 * np.sqrt(0.09 / 40)
+
+
+def test_questions_asked_again_and_again_are_promised_no_more_than_once(tmp_path):
+    """Three easy questions of four, asked five hundred times each: of all questions the cheap action is right on half."""
+    few = live(2000).table.rows(np.tile([0, 2, 4, 1], 500))
+    taken = np.eye(2)[np.random.default_rng(0).integers(0, 2, 2000)]
+    log = LiveLog(replace(few, reward=taken, weight=taken / PROPENSITY), ("balanced",) * 2000, {"used": 2000})
+    found = certify_live(log, bundle(tmp_path, knows=True), prices={}, target=0.8)
+    assert (found.rows, found.certificate.feasible) == (4, False)
 
 
 def test_tiers_are_promised_one_by_one(tmp_path):
