@@ -1,4 +1,7 @@
-"""Guest: finds what is a test in a module and runs it; tests that check nothing are refused, for every solution passes them.
+"""Guest: finds what is a test in a module and runs it.
+
+Tests that check nothing are refused, since every solution passes them, and so are those that ask for what is not here (pytest
+and its fixtures, other packages), since none does.
 
 Knows nothing of solutions. Standard library only.
 """
@@ -6,6 +9,7 @@ Knows nothing of solutions. Standard library only.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import io
 import sys
@@ -19,7 +23,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
 class UnusableError(Exception):
-    """The tests check nothing."""
+    """The tests tell no solution from another: they check nothing, or cannot be run."""
 
 
 def run_suite(source: str, given: Mapping[str, Any]) -> None:
@@ -30,9 +34,9 @@ def run_suite(source: str, given: Mapping[str, Any]) -> None:
         given: names that it may use; they are no tests of its own.
 
     Raises:
-        UnusableError: there was nothing in it that can fail.
+        UnusableError: there was nothing in it that can fail, or it is no Python, or asks for what is not here.
     """
-    tree = ast.parse(source, "tests")
+    tree = _parsed(source)
     module = sys.modules[MODULE] = types.ModuleType(MODULE)  # dataclasses look their module up by its name
     module.__dict__.update(given)
     exec(compile(tree, "tests", "exec"), module.__dict__)  # noqa: S102 - the operator's tests
@@ -40,6 +44,28 @@ def run_suite(source: str, given: Mapping[str, Any]) -> None:
     ran = sum(_run(name, value) for name, value in own)
     if not ran and not _can_fail(tree):
         raise UnusableError("nothing in them ran that can fail: give asserts, test_ functions, Test classes or unittest cases")
+
+
+def _parsed(source: str) -> ast.Module:
+    try:
+        tree = ast.parse(source, "tests")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise UnusableError(f"they are no Python: {error}") from error
+    for name in _imported(tree):
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise UnusableError(f"they import {name}, which is not here: use asserts, unittest and the rest of the standard library")
+    return tree
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """The packages that a module imports, but for those whose absence it may have thought of."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (each.name.partition(".")[0] for each in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield child.module.partition(".")[0]
+        elif not isinstance(child, ast.Try):
+            yield from _imported(child)
 
 
 def _run(name: str, value: Any) -> int:
@@ -55,6 +81,8 @@ def _run(name: str, value: Any) -> int:
 
 
 def _run_case(case: type[unittest.TestCase]) -> int:
+    for name in unittest.defaultTestLoader.getTestCaseNames(case):
+        _check_needs(getattr(case, name), given=1)
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
     result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
     if not result.wasSuccessful():
@@ -85,7 +113,17 @@ def _call_hook(owner: Any, name: str, *given: Any) -> None:
         hook(*given[: len(inspect.signature(hook).parameters)])
 
 
+def _check_needs(test: Callable[..., Any], *, given: int = 0) -> None:
+    """Refuse a test that wants more than it is given, as fixtures and parameters: it would fail whatever the solution is."""
+    parameters = list(inspect.signature(test).parameters.values())[given:]
+    wanted = [each.name for each in parameters if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    if wanted:
+        name = getattr(test, "__name__", "a test")
+        raise UnusableError(f"{name} asks for {', '.join(wanted)}: fixtures and parameters are not given here, so write tests without")
+
+
 def _call(test: Callable[[], Any]) -> None:
+    _check_needs(test)
     returned = test()
     if inspect.iscoroutine(returned):
         import asyncio

@@ -13,7 +13,8 @@ from rheostat.data.sandbox import Sandbox, Verdict, run_cases, run_tests
 from rheostat.data.schema import AnswerKind
 
 SANDBOX_OFF = "the verifier 'python_tests' runs code of a model, and the sandbox is off: set sandbox.enabled = true in the config"
-_FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
+_PYTHON = ("python", "python3", "py", "py3")
 
 
 class CodeReference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +30,7 @@ class CodeReference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 @dataclass(frozen=True, slots=True)
 class PythonTests:
-    """All tests pass. The code is the last fenced block of the reply, or all of it."""
+    """All tests pass. What is the code of a reply, `code_in` says."""
 
     name: ClassVar[str] = "python_tests"
     reads_reply: ClassVar[bool] = True
@@ -41,7 +42,7 @@ class PythonTests:
 
         Raises:
             ConfigError: the sandbox is off.
-            DatasetError: the reference holds no tests, or nothing in them can fail.
+            DatasetError: the reference holds no tests, nothing in them can fail, or they ask for what is not there.
             SandboxError: this machine cannot run code as safely as was asked.
         """
         if reference is None:
@@ -77,6 +78,11 @@ def code_reference(reference: str) -> CodeReference:
 
 
 def code_in(reply: str) -> str:
-    """The last fenced block of a reply; all of it where there is none."""
-    blocks = _FENCED.findall(reply)
-    return str(blocks[-1]) if blocks else reply
+    """The last fenced block of Python in a reply, or else of no language; the last of any, or all of it, where there is none.
+
+    What stands behind the code is often what it prints, or a command. A block that is never closed ends with the reply.
+    """
+    blocks = [(tag.strip().lower(), code) for tag, code in _FENCED.findall(reply)]
+    python = [code for tag, code in blocks if tag.split(" ")[0] in _PYTHON]
+    plain = [code for tag, code in blocks if not tag]
+    return str([reply, *(code for _, code in blocks), *plain, *python][-1])

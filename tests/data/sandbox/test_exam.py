@@ -23,6 +23,19 @@ def test_a_right_solution_passes(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("import pytest\n@pytest.mark.parametrize('n', [1])\ndef test_a(n): assert double(n) == 2", "import pytest"),
+        ("def test_a(tmp_path): assert double(1) == 2", "asks for tmp_path"),
+        ("x = double(1)", "nothing in them ran"),
+    ],
+)
+def test_tests_that_tell_no_solution_from_another_are_the_data_sets_fault(sandbox: Sandbox, tests: str, why: str) -> None:
+    with pytest.raises(DatasetError, match=f"the tests cannot be used, .*{why}"):
+        run_tests(sandbox, "def double(x): return x + x", tests)
+
+
+@pytest.mark.parametrize(
     "solution",
     [
         "def double(x): return 4",

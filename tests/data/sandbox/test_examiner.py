@@ -81,7 +81,6 @@ def test_what_a_solution_does_can_be_tested_over_pipes(tests: str) -> None:
         ("def test_it(): raise KeyError('x')", "KeyError"),
         ("raise SystemExit(0)", "SystemExit"),
         ("import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.fail()", "1 of 1 tests of T failed"),
-        ("assert", "SyntaxError"),
     ],
 )
 def test_what_fails_is_said(tests: str, reason: str) -> None:
@@ -135,6 +134,44 @@ def test_classes_and_coroutines_are_tests_too(tests: str) -> None:
 )
 def test_tests_that_check_nothing_are_unusable(tests: str) -> None:
     assert examined(tests).startswith("unusable ")
+
+
+@pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("import no_such_package.raises as raises\ndef test_a(): assert limit == 3", "import no_such_package"),
+        ("from no_such_package import thing\nassert limit == 3", "import no_such_package"),
+        ("def test_a():\n    import no_such_package\n    assert limit == 3", "import no_such_package"),
+        ("def test_a(tmp_path): assert limit == 3", "asks for tmp_path"),
+        ("class TestBox:\n    def test_a(self, n, m): assert limit == 3", "asks for n, m"),
+        ("import unittest\nclass T(unittest.TestCase):\n    def test_a(self, n): self.assertEqual(limit, n)", "asks for n"),
+        ("async def test_a(n): assert limit == 3", "asks for n"),
+        ("assert limit ==", "no Python"),
+        ("assert '\0'", "no Python"),
+    ],
+)
+def test_tests_that_no_solution_could_pass_are_unusable(tests: str, why: str) -> None:
+    said = examined(tests)
+    assert said.startswith("unusable ")
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "try:\n    import no_such_package\nexcept ImportError:\n    pass\nassert limit == 3",
+        "def test_a(n=3, *more, **named): assert limit == n",
+        "from functools import partial\ndef check(n): assert limit == n\ntest_a = partial(check, 3)",
+        "import os.path, json, unittest.mock\nfrom collections import abc\nassert limit == 3",
+    ],
+)
+def test_what_may_be_missing_or_left_out_is_no_reason_to_refuse(tests: str) -> None:
+    assert examined(tests) == NONCE
+
+
+def test_a_solution_that_misses_a_package_fails_and_does_not_spoil_the_tests() -> None:
+    solution = "def add(a, b):\n    import no_such_package\n    return a + b"
+    assert examined("assert add(1, 2) == 3", solution=solution).startswith("failed ModuleNotFoundError")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rheostat.data.errors import ConfigError, DatasetError
@@ -47,9 +49,29 @@ def test_a_reference_can_be_read_back() -> None:
     assert code_reference(str(wanted)) == wanted
 
 
-def test_the_last_block_is_the_code_and_a_reply_without_one_is_code_as_a_whole() -> None:
-    assert code_in("```\na\n```\n```py\nb\n```") == "b\n"
-    assert code_in("x = 1") == "x = 1"
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("x = 1", "x = 1"),
+        ("```\na\n```\n```py\nb\n```", "b\n"),
+        ("```python3\na\n```\nIt prints:\n```\n5\n```", "a\n"),
+        ("```Python title=f.py\na\n```\nRun it:\n```bash\npython f.py\n```", "a\n"),
+        ("```\na\n```\n```text\n5\n```", "a\n"),
+        ("First:\n```python\na\n```\nBetter:\n``` python\nb\n```", "b\n"),
+        ("```js\na\n```", "a\n"),
+        ("Cut off:\n```python\na\nb", "a\nb"),
+        ("```python\n\n```", "\n"),
+    ],
+)
+def test_the_last_block_of_python_is_the_code_of_a_reply(reply: str, code: str) -> None:
+    assert code_in(reply) == code
+
+
+@pytest.mark.parametrize("unit", ["```", "```\n", "```a", "`", "```python\na\n"])
+def test_a_hostile_reply_costs_little(unit: str) -> None:
+    started = time.perf_counter()
+    code_in(unit * 100_000)
+    assert time.perf_counter() - started < 2.0  # anything worse than linear takes minutes
 
 
 def test_no_reply_is_wrong() -> None:
