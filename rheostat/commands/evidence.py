@@ -118,7 +118,7 @@ def _guarantee_live(log: Path, policy: Path, target: float, delta: float, *, pri
         found = certify_live(live, bundle, prices=_prices(prices, log), target=target, delta=delta)
     rows = [_promise_row(name, each) for name, each in [("all traffic", found), *found.tiers.items()]]
     title = f"accuracy {target:g} at {1 - delta:.0%}, rewards weighted by up to {1 / found.smallest_propensity:.3g}"
-    show(title, ["traffic", "rows", "verdict", "accuracy", "at least", "multiplier (USD)"], rows, json=json, value=found)
+    show(title, ["traffic", "questions", "verdict", "accuracy", "at least", "multiplier (USD)"], rows, json=json, value=found)
     return found
 
 
