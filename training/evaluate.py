@@ -213,15 +213,21 @@ def _families(test: OutcomeTable, router: Curve, index: int, best: int, names: l
 
 
 def _reason(route: bool, gain: Interval, control: Interval, comparison: Comparison, best: str, accuracy: float, n_test: int) -> str:
-    point, difference, ratio = comparison.point, comparison.accuracy_difference, comparison.token_ratio
+    point, difference = comparison.point, comparison.accuracy_difference
     low, high = 100 * difference.low, 100 * difference.high
     numbers = (
         f"On {n_test} held-out queries the best fixed action, {best}, is right {accuracy:.1%} of the time. Asked for that "
         f"accuracy, the router is right {point.accuracy.value:.1%} of the time (difference {100 * difference.value:+.1f} points, "
-        f"95% interval {low:+.1f} to {high:+.1f}) with {1 / ratio.value:.0%} of the tokens."
+        f"95% interval {low:+.1f} to {high:+.1f}) with {_spent(comparison)}."
     )
     weaker, baseline = (gain, "the best fixed action") if gain.low <= control.low else (control, "the shuffled-label control")
     bound = f"the utility gain over {baseline} is {weaker.value:+.4f} (95% interval {weaker.low:+.4f} to {weaker.high:+.4f})"
     verdict = f"Routing pays: {bound}." if route else f"Do not route: {bound}, so it is not shown to be above zero."
     saves = not route or comparison.cost_ratio.low > 1
-    return f"{verdict} {numbers}" if saves else f"{verdict} {numbers} So it pays at smaller budgets; at that accuracy no saving is shown."
+    return f"{verdict} {numbers}" if saves else f"{verdict} {numbers} At that target no saving is shown."
+
+
+def _spent(comparison: Comparison) -> str:
+    """What the router spends of what the best fixed action does: tokens, or money where the log has no tokens."""
+    tokens, cost = comparison.token_ratio.value, comparison.cost_ratio.value
+    return f"{1 / tokens:.0%} of the tokens" if tokens > 0 else f"{1 / max(cost, 1e-15):.0%} of the cost"

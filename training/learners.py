@@ -119,6 +119,8 @@ def fit_segments(data: TrainingSet, seed: int = 0) -> Segments:
 
     del seed
     names, codes = np.unique(data.table.datasets, return_inverse=True)
+    if 2 * len(names) > len(codes):  # hardly a query each: there is nothing to average
+        names, codes = names[:1], np.zeros_like(codes)
     mean, scale = _standard(data.features)
     weights, bias = np.zeros((data.features.shape[1], len(names))), np.zeros(len(names))
     if len(names) > 1:

@@ -108,3 +108,11 @@ def test_a_gain_without_a_saving_at_the_best_fixed_accuracy_says_so(ratio, says_
 
     assert reason.startswith("Routing pays")
     assert ("no saving is shown" in reason) == says_so
+
+
+def test_of_a_log_without_tokens_the_reason_tells_of_the_cost():
+    nothing = Interval(0.0, 0.0, 0.0)
+    comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, token_ratio=nothing, cost_ratio=Interval(2.0, 1.5, 2.5))
+    gain = Interval(0.05, 0.04, 0.06)
+
+    assert "with 50% of the cost." in evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", 0.5, 100)

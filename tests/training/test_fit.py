@@ -234,3 +234,13 @@ def test_a_question_asked_again_is_tested_once():
 def test_without_a_price_there_is_nothing_to_save_and_it_is_said():
     with pytest.raises(DatasetError, match="costs nothing at these prices"):
         fit(simulated_table(), encoder=WordEncoder(), encoder_name="words", prices=dict.fromkeys(PRICES, Price(usd_per_1m_output=0.0)))
+
+
+def test_where_every_query_is_its_own_data_set_their_means_are_those_of_all():
+    table = simulated_table(120)
+    apart = replace(table, datasets=tuple(map(str, range(len(table)))))
+    one = replace(table, datasets=("all",) * len(table))
+    logits = [
+        learners.fit_segments(training_set(each, WordEncoder())).logits(training_set(each, WordEncoder()).features) for each in (apart, one)
+    ]
+    np.testing.assert_array_equal(*logits)
