@@ -7,12 +7,12 @@ is linear, so that a hostile reply of a megabyte costs no more than an honest on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 from rheostat.data.schema import AnswerKind
-from rheostat.data.sentences import first_sentence, grid_rows, undotted_sentence
+from rheostat.data.sentences import announced_lines, first_sentence, grid_rows, list_items, undotted_sentence
 
 TAIL_CHARS = 4_000
 MAX_NESTED = 4  # times that markup may come to light under markup; who nests deeper does it to keep us busy
@@ -45,12 +45,15 @@ _LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"(?<![\w.,/^])([0-9]{1,18})(?:\\[,;!:]|[ \t])?\\[dt]?frac\s?\{([0-9]{1,18})\}\s?\{([0-9]{1,18})\}"), _improper),
     (re.compile(r"\\[dt]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s?([0-9])\s?([0-9])(?![0-9])"), r"\1/\2"),
     (re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}"), r"\1"),
     (re.compile(r"(?<!\\)\\++(?:[,;!:]+|[^\S\n])|\\left|\\right|\\?\$|`"), ""),
     (re.compile(r"\\([%{}])"), r"\1"),
     (re.compile(r"\*{2,}|_{2,}"), ""),
 )
 _MARKUP = re.compile(r"[\\$`]|\*{2}|_{2}|\{,\}")  # what every one of those needs; most answers have none of it
+_MIXED = re.compile(r"(?<![\w.,/^])([0-9]{1,9}) ([0-9]{1,4})/([0-9]{1,4})(?![0-9/]|\.[0-9])")
+_POWER = re.compile(r"(?<=[0-9])\s?(?:\\times|\\cdot|×)\s?10\s?\^\s?(?:\{\s?([-+]?[0-9]{1,2})\s?\}|([-+]?[0-9]{1,2}))(?![0-9])")
 _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _QUOTES = "\"'“”‘’ *"
 _LEAD_UP = re.compile(r"[.!:\n]\s")
@@ -105,7 +108,7 @@ def kind_of(answer: str, question: str) -> AnswerKind:
         return "choice"
     if _YES_NO.fullmatch(bare):
         return "yesno"
-    number = _NUMBER.fullmatch(bare.rstrip("% "))
+    number = _NUMBER.fullmatch(_plain_numbers(bare.rstrip("% ")))
     return "number" if number and _value(number) is not None else "text"
 
 
@@ -117,7 +120,7 @@ def extract(text: str, kind: AnswerKind) -> str | None:
     """
     tail = text.rstrip()[-TAIL_CHARS:]
     for stated in _stated(tail):
-        answer = normalise(_within_reach(stated), kind)
+        answer = normalise(_as_list(stated) if kind == "text" else _within_reach(stated), kind)
         if answer is not None:
             return answer
     return _LAST[kind](_clean(tail))
@@ -147,6 +150,13 @@ def normalise(answer: str, kind: AnswerKind) -> str | None:
     return _READ[kind](_clean(answer[:TAIL_CHARS]))
 
 
+def normal_reference(reference: str, kind: AnswerKind) -> str | None:
+    """`normalise` of an answer that somebody wrote to compare with: of a text all lines count, and not the first sentence only."""
+    lines = [line.strip() for line in reference[:TAIL_CHARS].split("\n") if line.strip()]
+    is_plain = kind == "text" and len(lines) > 1 and not _has_form("\n".join(lines), len(lines))
+    return normalise(_listed(lines) if is_plain else reference, kind)
+
+
 def same(a: str, b: str, kind: AnswerKind) -> bool:
     """Whether two answers of a kind mean the same. What cannot be parsed equals nothing, not even itself."""
     left = normalise(a, kind)
@@ -168,12 +178,31 @@ def _stated(tail: str) -> Iterator[str]:
     """What stands behind each marker, last marker first."""
     for marker in reversed(list(_MARKER.finditer(tail))[-STATED_TRIES:]):
         behind = tail[marker.end() :]
-        yield _braced(behind) if marker["box"] else behind.lstrip()
+        yield _braced(behind) if marker["box"] else behind
 
 
 def _within_reach(stated: str) -> str:
-    """As much as may be the answer: a grid is longer than a sentence."""
-    return stated if len(grid_rows(stated.lstrip("`*: \n\t"))) > 1 else stated[:STATED_CHARS]
+    """As much as may be the answer: a grid or a list is longer than a sentence."""
+    bare = stated.lstrip()
+    return bare if _has_form(bare.lstrip("`*: \n\t"), 2) else bare[:STATED_CHARS]
+
+
+def _as_list(stated: str) -> str:
+    """A text that takes several lines below its marker, as a list of them; any other as far as it may be the answer."""
+    lines = announced_lines(stated)
+    if not lines:
+        return _within_reach(stated)
+    together = "\n".join(lines)
+    return together if len(lines) == 1 or _has_form(together, 2) else _listed(lines)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _has_form(text: str, n_lines: int) -> bool:
+    """Whether a text begins with a grid or a list of so many lines."""
+    return max(len(grid_rows(text)), len(list_items(text))) >= n_lines
 
 
 def _braced(text: str) -> str:
@@ -199,6 +228,13 @@ def _clean(text: str) -> str:
     return text.replace("−", "-").replace("–", "-").strip()
 
 
+def _plain_numbers(text: str) -> str:
+    """Mixed numbers ("1 3/4") as fractions, and times a power of ten as an exponent."""
+    if "/" in text:
+        text = _MIXED.sub(lambda mixed: _improper(mixed) if int(mixed[2]) < int(mixed[3]) else mixed[0], text)
+    return _POWER.sub(r"e\1\2", text) if "^" in text else text
+
+
 def _first_line(text: str) -> str:
     return text.split("\n", 1)[0]
 
@@ -218,7 +254,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 def _first_match(text: str) -> re.Match[str] | None:
     """The first number of the first line; behind the last "=" where the line is an equation."""
-    return _NUMBER.search(_first_line(text).rpartition("=")[2])
+    return _NUMBER.search(_plain_numbers(_first_line(text).rpartition("=")[2]))
 
 
 def _first_number(text: str) -> Fraction | None:
@@ -260,7 +296,7 @@ def _read_number(text: str) -> str | None:
 
 
 def _last_number(text: str) -> str | None:
-    spelled = map(_spelled, reversed(list(_NUMBER.finditer(text))))
+    spelled = map(_spelled, reversed(list(_NUMBER.finditer(_plain_numbers(text)))))
     return next((each for each in spelled if each is not None), None)
 
 
@@ -291,14 +327,21 @@ def _last_yesno(text: str) -> str | None:
 
 
 def _read_text(text: str) -> str | None:
-    """The rows of a grid, else the first sentence.
+    """The items of a list or the rows of a grid, else the first sentence.
 
-    Case, spacing, quotes, full stops and a zero before the hour do not matter; nor do commas in a row of letters.
+    Case, spacing, quotes, full stops, kinds of bullets and a zero before the hour do not matter; nor do commas in a row of
+    letters.
     """
-    rows = grid_rows(text.casefold())
-    if len(rows) > 1:
+    items = [read for item in list_items(text) if (read := _read_line(item))]
+    several = _listed(items) if len(items) > 1 else text.casefold()
+    rows = grid_rows(several)
+    if len(rows) > 1 and len(rows) >= len(items):
         return "\n".join(map(" ".join, rows))
-    spaced = " ".join(undotted_sentence(text).casefold().split())
+    return several if len(items) > 1 else _read_line(undotted_sentence(text))
+
+
+def _read_line(line: str) -> str | None:
+    spaced = " ".join(line.casefold().split())
     words = spaced.lstrip(_QUOTES).rstrip(_QUOTES + ".,;!?").split()
     letters = [word.rstrip(",") for word in words]
     joined = " ".join(letters if all(len(letter) == 1 and letter.isalnum() for letter in letters) else words)
@@ -306,8 +349,8 @@ def _read_text(text: str) -> str | None:
 
 
 def _last_text(text: str) -> str | None:
-    rows = grid_rows(text.casefold())
-    if len(rows) > 1 and len(rows) == text.count("\n") + 1:
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and len(max(lines, key=len)) <= SHORT_CHARS and _has_form("\n".join(lines), len(lines)):
         return _read_text(text)
     last = _last_line(text)
     return _read_text(last) if len(last) <= SHORT_CHARS else None

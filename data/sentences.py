@@ -1,4 +1,4 @@
-"""Where a sentence ends, and which lines are rows of a grid: how much of a text is one answer.
+"""Where a sentence ends, and which lines are rows of a grid or items of a list: how much of a text is one answer.
 
 Knows nothing of kinds or markers. Every pattern is linear.
 """
@@ -20,6 +20,12 @@ _ABBREVIATED = re.compile(
 _GAP = re.compile(r"[\s,|]+")
 _CELL = re.compile(r"[^\s\\]|[-+]?[0-9]+(?:\.[0-9]+)?")
 _STOPPED = re.compile(r"(?<=\w)[.;]\s*$")
+_ITEM = re.compile(r"[^\S\n]*(?:[-*•]|[0-9]{1,3}[.)])[^\S\n]+(?=\S)")
+_ANNOUNCED = re.compile(r"[*_:$ \t]*\n\s*")  # nothing more in the line that says that the answer comes
+_FENCED = re.compile(r"[*_: \t\n]*```[^\n`]*\n(.*?)```", re.DOTALL)
+_PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
+_SENTENCE_MARKS = (".", "!", "?", ":", ",")
+LINE_CHARS = 80
 
 
 def first_sentence(text: str) -> str:
@@ -45,6 +51,35 @@ def grid_rows(text: str) -> list[list[str]]:
             break
         rows.append(cells)
     return rows
+
+
+def list_items(text: str) -> list[str]:
+    """The items of the list that a text begins with, without their bullets and numbers; blank lines may stand between them.
+
+    None of a text that begins with fewer than two.
+    """
+    items: list[str] = []
+    for line in text.split("\n") if "\n" in text else ():
+        mark = _ITEM.match(line)
+        if mark:
+            items.append(line[mark.end() :])
+        elif line.strip():
+            break
+    return items if len(items) > 1 else []
+
+
+def announced_lines(text: str) -> list[str]:
+    """The lines of an answer that stands below what announced it: fenced, or several short lines of which none is a sentence.
+
+    None where it begins in that line, or where it is not clear that all that follows belongs to it.
+    """
+    fenced, announced = _FENCED.match(text), _ANNOUNCED.match(text)
+    if not (fenced or announced):
+        return []
+    block = fenced[1] if fenced else _PARAGRAPH.split(text[announced.end() :] if announced else "", maxsplit=1)[0]
+    lines = [line.strip() for line in block.split("\n") if line.strip()]
+    is_clear = fenced or (len(lines) > 1 and not any(len(line) > LINE_CHARS or line.endswith(_SENTENCE_MARKS) for line in lines))
+    return lines if is_clear else []
 
 
 def _undotted(text: str) -> str:

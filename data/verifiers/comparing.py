@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rheostat.data.answers import normalise, number, same
+from rheostat.data.answers import normal_reference, normalise, number, same
 from rheostat.data.schema import AnswerKind
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The same answer after normalisation, whatever its kind."""
+    """The same answer after normalisation, whatever its kind; of a text all lines of the reference count."""
 
     name: ClassVar[str] = "exact"
     reads_reply: ClassVar[bool] = False
@@ -22,7 +22,8 @@ class Exact:
         """1.0 for the same answer, else 0.0."""
         if reference is None:
             return None
-        return float(answer is not None and same(answer, reference, kind))
+        expected = normal_reference(reference, kind)
+        return float(answer is not None and expected is not None and normalise(answer, kind) == expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rheostat.data.answers import as_stated, extract, infer_kind, kind_of, normalise, number, same
+from rheostat.data.answers import as_stated, extract, infer_kind, kind_of, normal_reference, normalise, number, same
 from rheostat.data.problems import FAMILIES, LEVELS
 from rheostat.data.schema import AnswerKind
 
@@ -152,6 +152,70 @@ def test_a_text_ends_with_its_sentence_or_its_grid(reply: str, answer: str) -> N
     assert extract(reply, "text") == answer
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("The answer is:\n- Apple\n- pear", "- apple\n- pear"),
+        ("The answer is:\n1. Apple.\n\n2. Pear\n\nHope it helps", "- apple\n- pear"),
+        ("**Answer:**\n\n* apple\n• pear\n3) fig", "- apple\n- pear\n- fig"),
+        ("1. a\n2. b\n3. cc", "- a\n- b\n- cc"),
+        ("1. 5, 6\n2. 7, 8", "- 5 6\n- 7 8"),
+        ("Answer:\nNew York\nBoston", "- new york\n- boston"),
+        ("Answer:\nNew York\nBoston\n\nThese are cities.", "- new york\n- boston"),
+        ("Answer:\nParis\nIt is the capital.", "paris"),
+        ("Answer:\nParis\nReason: the capital,", "paris"),
+        ("Answer: Paris\nFrance", "paris"),
+        ("The answer is:\n```\nIt is one.\nTwo\n```", "- it is one\n- two"),
+        ("The answer is:\n```text\nParis\n```\nThanks", "paris"),
+        ("The answer is:\n```\n5 6\n9 9\n```", "5 6\n9 9"),
+        ("First I add.\n1. That is 5.\nIt is Paris", "it is paris"),
+    ],
+)
+def test_a_list_is_an_answer_as_a_whole(reply: str, answer: str) -> None:
+    assert extract(reply, "text") == answer
+    assert normalise(answer, "text") == answer
+
+
+@pytest.mark.parametrize(
+    ("reference", "reply", "right"),
+    [
+        ("apple\npear", "Answer:\napple\npear", True),
+        ("apple\n\npear\n", "The answer is:\n1. Apple\n2. Pear", True),
+        ("- apple\n- pear", "Answer:\napple\npear", True),
+        ("apple\npear", "Answer:\napple\nfig", False),
+        ("apple\npear", "The answer is apple", False),
+        ("apple", "The answer is:\n- apple\n- pear", False),
+        ("Paris", "The answer is Paris\nIt is the capital", True),
+        ("5 6\n7 8", "The answer is:\n5 6\n7 8", True),
+    ],
+)
+def test_all_lines_of_a_reference_count(reference: str, reply: str, right: bool) -> None:
+    assert (extract(reply, "text") == normal_reference(reference, "text")) is right
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("The answer is 1 3/4.", "1.75"),
+        ("So it is 1 1/2 + 1/4 = 1 3/4 cups", "1.75"),
+        ("-1 3/4", "-1.75"),
+        ("The answer is 3 4/2", "3"),
+        (r"\boxed{\frac12}", "0.5"),
+        (r"\boxed{1.5 \times 10^{-3}}", "0.0015"),
+        (r"\boxed{2\cdot10^3}", "2000"),
+        ("It is 1.5 × 10^3 m", "1500"),
+        (r"3 \times 10 = 30", "30"),
+    ],
+)
+def test_mixed_numbers_and_powers_of_ten_are_read_whole(reply: str, answer: str) -> None:
+    assert extract(reply, "number") == answer
+    assert kind_of(answer, "How much?") == "number"
+
+
+def test_a_reference_may_be_a_mixed_number() -> None:
+    assert kind_of("1 3/4", "How much?") == "number"
+
+
 def test_a_grid_may_be_longer_than_a_sentence() -> None:
     grid = "\n".join([" ".join("123456789")] * 40)
     assert extract(f"The answer is:\n{grid}", "text") == grid
@@ -172,7 +236,27 @@ def test_an_answer_can_be_had_as_it_was_stated(reply: str, kind: AnswerKind, pas
     assert as_stated(reply, kind) == (passage, sentence)
 
 
-TEXT_PIECES = st.sampled_from([*'A.,| \n7\\$*`ß"\u00a0', "J.", "St.", "The", "it", "  ", "5 6", "- x", "No.", "U.S."])
+TEXT_PIECES = st.sampled_from(
+    [
+        *'A.,| \n7\\$*`ß"\u00a0',
+        "J.",
+        "St.",
+        "The",
+        "it",
+        "  ",
+        "5 6",
+        "- x",
+        "No.",
+        "U.S.",
+        "\n- ",
+        "\n2) ",
+        "* ",
+        "```",
+        "Answer:\n",
+        "1 3/4",
+        "×10^3",
+    ]
+)
 
 
 @settings(max_examples=500)
@@ -290,7 +374,9 @@ def test_a_reference_tells_its_own_kind(answer: str, question: str, kind: Answer
 UNITS = ["1", "1,", "a", "answer is ", "(", r"\boxed{", r"\frac{", r"1\frac{1}{1}", "{,}", "1/", " ", "=", "?", "yes ", "**", "\n", "A "]
 
 
-@pytest.mark.parametrize("unit", [*UNITS, "A. B", "St.  ", "5 6\n", "\n \n"])
+@pytest.mark.parametrize(
+    "unit", [*UNITS, "A. B", "St.  ", "5 6\n", "\n \n", "- a\n", "1. ", "1 1/1 ", "1×10^", "answer:\n```\n", "answer:\na\n"]
+)
 def test_a_hostile_megabyte_costs_little(unit: str) -> None:
     reply = unit * (1_000_000 // len(unit))
     started = time.process_time()

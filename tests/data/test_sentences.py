@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat.data.sentences import first_sentence, grid_rows, undotted_sentence
+from rheostat.data.sentences import announced_lines, first_sentence, grid_rows, list_items, undotted_sentence
 
 WORDS = st.sampled_from(["J.", "St.", "A", "The", "it", ".", " ", "  ", "\n", "5", "No.", "U.S.", "etc.", "!"])
 
@@ -49,3 +49,37 @@ def test_a_sentence_without_the_full_stops_of_names_is_its_own_first_sentence(te
 )
 def test_rows_of_a_grid_have_as_many_short_cells_each(text: str, rows: list[list[str]]) -> None:
     assert grid_rows(text) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("- a\n* b\n• c", ["a", "b", "c"]),
+        ("1. a\n\n  2) b \n\nThen", ["a", "b "]),
+        ("- a\nb\n- c", []),
+        ("- a", []),
+        ("-a\n-b", []),
+        ("1990. a\n1991. b", []),
+    ],
+)
+def test_items_of_a_list_begin_with_a_bullet_or_a_number(text: str, items: list[str]) -> None:
+    assert list_items(text) == items
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("\na\nb", ["a", "b"]),
+        ("** \n\na\n b\n\nc", ["a", "b"]),
+        (" a\nb", []),
+        ("\na", []),
+        ("\na\nIt is b.", []),
+        ("\na\n" + "b" * 81, []),
+        ("\n```py\na.\n\nb\n```\nc", ["a.", "b"]),
+        ("```\na\n```", ["a"]),
+        ("```\na", []),
+        ("", []),
+    ],
+)
+def test_lines_below_an_announcement_are_an_answer_where_they_are_fenced_or_no_sentences(text: str, lines: list[str]) -> None:
+    assert announced_lines(text) == lines
