@@ -31,7 +31,7 @@ from rheostat.training.lexicon import TextRows
 from rheostat.training.logged import Codes, Logged
 from rheostat.training.outcomes import OutcomeTable, Rows
 from rheostat.training.sequential import Episodes, fit_sequential, spend_along
-from rheostat.training.split import positions
+from rheostat.training.split import distinct, positions
 from rheostat.training.stack import Stacked, fit_stack
 
 TRAIN_SHARE = 0.7
@@ -167,7 +167,7 @@ def prepare(logged: Logged, texts: TextRows, prices: Mapping[str, Price] | None,
     """
     table = logged.table
     inside = positions(table.texts, f"backtest-{seed}") < TRAIN_SHARE
-    train, test = np.flatnonzero(inside), np.flatnonzero(~inside)
+    train, test = np.flatnonzero(inside), distinct(table.texts, np.flatnonzero(~inside))
     if not len(train) or not len(test):
         raise DatasetError(f"all {len(table)} queries have the same text: there is nothing to judge on")
     embeddings = texts.worded(train)

@@ -74,7 +74,7 @@ def cost_interval(spend: Spend, reference: Spend, boot: Bootstrap) -> tuple[floa
     """
     target, fixed = float(reference.reward.mean()), float(reference.cost.mean())
     own = cost_at(spend.cost.mean(axis=0), spend.reward.mean(axis=0), target)
-    free = NEXT_TO_NOTHING * fixed  # what costs nothing at all is so much cheaper
+    free = max(NEXT_TO_NOTHING * fixed, 1e-15)  # what costs nothing at all is so much cheaper
     draws = [boot.means(each)[:HULL_DRAWS] for each in (spend.cost, spend.reward, reference.reward, reference.cost)]
     ratios = [cost[0] / max(cost_at(own_cost, reward, aim[0]), free) for own_cost, reward, aim, cost in zip(*draws, strict=True)]
     return own, interval_of(fixed / max(own, free), np.array(ratios))

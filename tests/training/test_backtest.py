@@ -56,6 +56,14 @@ def report() -> BacktestReport:
     return run(logged())
 
 
+def test_a_question_asked_again_is_judged_once():
+    once = logged(200)
+    table = once.table.rows(np.repeat(np.arange(200), 5))
+    again = run(Logged(replace(table, query_ids=tuple(map(str, range(1000)))), None, {}))
+    assert again.split.n_test == run(once).split.n_test
+    assert again.split.n_train == 1000 - 5 * again.split.n_test
+
+
 def test_report_names_every_policy():
     assert set(report().policies) >= NAMES
 
