@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from rheostat.data.answers import same
+from rheostat.data.answers import normal_reference, normalise
 from rheostat.data.errors import RequestError
 from rheostat.data.schema import AnswerKind
 from rheostat.serving.decoding import decode
@@ -64,4 +64,14 @@ def reward_of(feedback: Feedback, answer: str | None) -> float:
         raise RequestError(
             "correction: the answer was not kept (see store_prompts) or not parsed: send a reward or a label", param="correction"
         )
-    return float(any(same(answer, feedback.correction or "", kind) for kind in KINDS))
+    return float(_agrees(feedback.correction or "", answer))
+
+
+def _agrees(correction: str, answer: str) -> bool:
+    """Whether a correction says the same as an answer on record, which is normal in its own kind.
+
+    Two texts are not the same for having one number or one letter in common, so only the correction is read as every kind.
+    """
+    text = normal_reference(correction, "text")
+    is_same_text = text is not None and text == normalise(answer, "text")
+    return is_same_text or answer in [normal_reference(correction, kind) for kind in KINDS]
