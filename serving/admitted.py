@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rheostat.data.errors import ActionError, RequestError
+from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action
 from rheostat.policies.base import Toolbox
 from rheostat.policies.catalogue import build
@@ -37,6 +38,18 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     def tenant(self) -> str:
         """Whose decision it will be."""
         return self.principal.tenant
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that it may generate; None where it says nothing of them."""
+        return self.terms.both.max_tokens_total
+
+    def after(self, spent: Ledger) -> Admitted:
+        """The same request with the tokens that are left once so much was spent on it."""
+        if self.room is None or not spent.generated:
+            return self
+        own = msgspec.structs.replace(self.terms.own, max_tokens_total=self.room - spent.generated)
+        return msgspec.structs.replace(self, terms=Terms(defaults=self.terms.defaults, own=own))
 
 
 def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, toolbox: Toolbox) -> Admitted:

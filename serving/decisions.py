@@ -100,7 +100,7 @@ class Decisions:
         models = (self._available - failed) or frozenset(self._config.models)
         query, left = admitted.chat.query, admitted.terms.left
         return Ask(
-            query if left is admitted.terms else msgspec.structs.replace(query, constraints=left.own),
+            query if left.own is query.constraints else msgspec.structs.replace(query, constraints=left.own),
             tier=admitted.target.tier or "",
             defaults=left.defaults,
             models=models,

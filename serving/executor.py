@@ -32,6 +32,7 @@ from rheostat.serving.sessions import Sessions
 from rheostat.serving.shapes import ChatCompletion
 from rheostat.serving.stream import Sink
 from rheostat.serving.streamer import Streamer
+from rheostat.serving.terms import Terms
 from rheostat.serving.upstream import is_clients_fault
 from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
@@ -40,7 +41,7 @@ CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are
 UNPRICED = Price()
 NOT_SHOWN = ("embedding", "prompt_text")  # fields of a decision that say nothing to people
 
-CarryOut = Callable[[Job, Ledger], Awaitable[None]]
+CarryOut = Callable[[Job, Terms, Ledger], Awaitable[None]]
 
 
 class Executor:
@@ -84,8 +85,8 @@ class Executor:
         """
         answers: list[ChatCompletion] = []
 
-        async def carry_out(job: Job, before: Ledger) -> None:
-            candidates = await self._verification.run(job, admitted.chat, admitted.terms)
+        async def carry_out(job: Job, terms: Terms, before: Ledger) -> None:
+            candidates = await self._verification.run(job, admitted.chat, terms)
             answers.append(answer.completion(job, candidates, before + job.ledger))
 
         await self._with_reroute(admitted, carry_out, started=lambda: False)
@@ -94,9 +95,9 @@ class Executor:
     async def stream(self, admitted: Admitted, sink: Sink, on_decision: Callable[[str], None]) -> None:
         """Serve a request as a stream of SSE events into `sink`; errors as `complete`, also after the first byte."""
 
-        async def carry_out(job: Job, before: Ledger) -> None:
+        async def carry_out(job: Job, terms: Terms, before: Ledger) -> None:
             on_decision(job.decision.decision_id)
-            await self._streamer.stream(job, admitted.chat, admitted.terms, sink)
+            await self._streamer.stream(job, admitted.chat, terms, sink)
             await sink.write(answer.last_chunk(job, before + job.ledger) + answer.DONE)
 
         await self._with_reroute(admitted, carry_out, started=lambda: sink.started)
@@ -110,18 +111,18 @@ class Executor:
     async def _with_reroute(self, admitted: Admitted, carry_out: CarryOut, *, started: Callable[[], bool]) -> None:
         chat, failed, spent = admitted.chat, NONE_FAILED, Ledger()
         while True:
-            room = _room(admitted, spent)
-            decision = await self._decisions.decide(admitted, failed)
+            left = admitted.after(spent)
+            decision = await self._decisions.decide(left, failed)
             job: Job | None = None
             try:
-                guidance = self._decisions.follow(admitted, decision)
+                guidance = self._decisions.follow(left, decision)
                 with (
-                    self._hold(admitted, decision, guidance, room) as hold,
+                    self._hold(left, decision, guidance) as hold,
                     self._jobs.open(decision, chat.query, verifier=chat.verifier, guidance=guidance) as job,
                 ):
-                    job.limit(room)
+                    job.limit(left.room)
                     try:
-                        await carry_out(job, spent)
+                        await carry_out(job, left.terms, spent)
                     finally:
                         hold.spent(tokens=job.ledger.generated, usd=job.cost_usd)
                 self._decisions.keep(admitted, job)
@@ -136,26 +137,21 @@ class Executor:
 
     def _may_go_on(self, admitted: Admitted, failed: frozenset[str], spent: Ledger) -> bool:
         """Whether another model is there, and tokens for as many answers as are wanted."""
-        room = _room(admitted, spent)
+        room = admitted.after(spent).room
         return self._decisions.has_another(admitted, failed) and (room is None or room >= admitted.chat.n)
 
-    def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None, room: int | None) -> Hold:
+    def _hold(self, admitted: Admitted, decision: Decision, guidance: Guidance | None) -> Hold:
         """What the decision may spend at worst, set aside from the key's allowance; to be done before anything is recorded."""
         action = Action.parse(decision.action)
-        caps = [(action.model, _cap_tokens(action, guidance, room))]
+        caps = [(action.model, _cap_tokens(action, guidance, admitted.room))]
         if admitted.terms.high_stakes:
             caps += self._verification.caps(decision, admitted.chat)
         prompt_tokens = _prompt_tokens(admitted.chat.query.messages)
         usd = 0.0
         for model, cap_tokens in caps:
             usd += Ledger(prompt=prompt_tokens, completion=cap_tokens).cost_usd(self._jobs.prices.get(model, UNPRICED))
-        return admitted.principal.allowance.hold(tokens=sum([cap_tokens for _, cap_tokens in caps]), usd=usd)
-
-
-def _room(admitted: Admitted, spent: Ledger) -> int | None:
-    """Tokens that the request may still generate; None where it says nothing of them."""
-    most = admitted.terms.both.max_tokens_total
-    return None if most is None else most - spent.generated
+        tokens = sum([cap_tokens for _, cap_tokens in caps])
+        return admitted.principal.allowance.hold(tokens=tokens if admitted.room is None else min(tokens, admitted.room), usd=usd)
 
 
 def _cap_tokens(action: Action, guidance: Guidance | None, room: int | None) -> int:
