@@ -60,7 +60,7 @@ class Groups:
 
 
 def read_groups(frame: pl.DataFrame, n: int, *, models: Sequence[str] = ()) -> Groups:
-    """The groups of a sample log: chains of thought at the one temperature that was sampled most, by every model.
+    """The groups of a sample log: chains of thought of every model at every temperature above 0, each by itself.
 
     Args:
         frame: rows as `data.samples.read_samples` gives them.

@@ -138,19 +138,30 @@ class Registry:
             self._tag(client, number, "refused", reason)
 
     def rollback(self, reason: str) -> Version:
-        """Point the alias at the champion before this one, and write why on the one that leaves.
+        """Point the alias at the last champion before this one that was not rolled back, and write why on the one that leaves.
 
         Raises:
             RegistryError: there is no champion, or none before it.
         """
         current = self.champion()
-        if current is None or current.previous is None:
+        earlier = None if current is None else self._before(current)
+        if current is None or earlier is None:
             raise RegistryError(f"{self.model} has no earlier champion to go back to: promote a version instead")
-        earlier = self.version(current.previous)
         with mlflow_client(self.uri) as client:
             self._tag(client, current.version, ROLLED_BACK, reason)
             client.set_registered_model_alias(self.model, ALIAS, str(earlier.version))
         return earlier
+
+    def _before(self, champion: Version) -> Version | None:
+        """The champion before this one; of versions that took turns, none that was found to be bad."""
+        seen, number = {champion.version}, champion.previous
+        while number is not None and number not in seen:
+            earlier = self.version(number)
+            if earlier.rolled_back is None:
+                return earlier
+            seen.add(number)
+            number = earlier.previous
+        return None
 
     def download(self, version: Version, folder: Path) -> Path:
         """Fetch a version's files below `folder` (made if missing). Returns the bundle's folder; verify it by loading it."""

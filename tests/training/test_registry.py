@@ -105,6 +105,18 @@ def test_rollback_goes_back_one_champion_at_a_time(registry, trained):
         registry.rollback("again")
 
 
+def test_rollback_never_goes_back_to_what_was_rolled_back(registry, trained):
+    """1, then 2, then 1 by name: what leaves as bad does not come back when the next one is bad as well."""
+    for _ in range(2):
+        registry.register(trained)
+    for number in (1, 2, 1):
+        registry.set_champion(number, "next")
+    assert registry.rollback("1 is bad").version == 2
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.rollback("2 is bad as well")
+    assert registry.champion().version == 2
+
+
 def test_an_unknown_version_or_artifact_is_refused_by_name(registry, trained, tmp_path):
     registry.register(trained)
     with pytest.raises(RegistryError, match="99"):
