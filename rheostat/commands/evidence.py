@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rheostat.training.guarantee_check import Check
     from rheostat.training.guarantee_live import LiveGuarantee
 
-Encoder = Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")]
+Encoder = Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
 OF_SPLITS = ("splits", "segment", "model", "strategy")  # options that only splits of a log have
@@ -47,7 +47,8 @@ def guarantee(
 ) -> None:
     """Promise an accuracy on many splits of a log, and count how often the test queries break the promise.
 
-    With --policy: what a live log allows to promise about that bundle, by importance weights.
+    With --policy: what a live log allows to promise about that bundle, by importance weights. Promises are of one action a
+    query: whether and how several are run on one is decided on the very queries that a promise would need untouched.
 
     Example: rheostat guarantee log.parquet --target 0.8 --delta 0.1 --splits 200
     """
