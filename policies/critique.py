@@ -11,13 +11,15 @@ from rheostat.policies.prompts import check
 CHECK_TOKENS = 96
 # What a negation does not reach across: the end of its clause ("It is not 11, so the attempt is wrong").
 _WORD = r"\s+(?!(?:so|but|and|as|because|since|thus|hence|therefore|then|which|-)(?!\S))[^\s,;:.!?()–—]+"
-_NEGATION = r"(?:\b(?:not|never|cannot|neither|nothing|without|no(?!\s+doubt))|n['’]t)"
+_NEGATION = r"(?:\b(?:not(?!\s+only)|never|cannot|neither|nothing|without|free\s+(?:of|from)|no(?!\s+doubt))|n['’]t)"
+_HARDLY = r"\b(?:hardly|barely|almost|nearly|partly|partially|mostly)\s+(?=correct|right)"
 # "The correct answer is 12" tells a result and says nothing of the attempt.
 _RESULT = r"\s+(?:\w+\s+)?(?:answer|result|solution|value)\s+(?:is|was|would|should)\b"
 # A word that says good or bad, and a negation up to five words before it, which turns it round.
 _VERDICT = re.compile(
-    rf"(?P<denied>{_NEGATION}(?:{_WORD}){{0,5}}?\s+[\"'“‘*_]{{0,3}})?"
-    rf"\b(?:(?P<good>correct|right)(?!{_RESULT})|wrong|incorrect|mistakes?|errors?)\b",
+    rf"(?P<denied>{_NEGATION}(?:{_WORD}){{0,5}}?\s+[\"'“‘*_]{{0,3}}|{_HARDLY})?"
+    rf"\b(?:(?P<good>correct|right(?!\s*,)|(?:errors?|mistakes?)-free)(?!{_RESULT})|wrong|incorrect|mistakes?|errors?)\b"
+    r"(?![^.!?\n]{0,40}\?)",  # what is asked is not said
     re.IGNORECASE,
 )
 
@@ -34,9 +36,9 @@ async def critique(query: Query, attempt: str, call: Call, *, model: str, max_to
 
 
 def approves(critique: str) -> bool | None:
-    """Whether a critique finds nothing; by its first verdict, None where it has none."""
-    verdict = _VERDICT.search(critique)
-    return None if verdict is None else (verdict["good"] is None) == (verdict["denied"] is not None)
+    """Whether a critique finds nothing: none of its verdicts is a refusal, as of a right beginning and a wrong end. None without any."""
+    verdicts = [(verdict["good"] is None) == (verdict["denied"] is not None) for verdict in _VERDICT.finditer(critique)]
+    return all(verdicts) if verdicts else None
 
 
 class SelfCheck:

@@ -17,6 +17,12 @@ REFUSALS = [
     "3+4 is not 8 - wrong.",
     "3+4 is not 8 (wrong).",
     "3+4 is not 8 — an error.",
+    "The steps are right but the final result is wrong.",
+    "Step 1 is correct. Step 2 is wrong.",
+    "There are no arithmetic errors, but the conclusion is wrong.",
+    "Mostly correct.",
+    "That is hardly right.",
+    "Right, so first 2+3=6. That is incorrect.",
 ]
 APPROVALS = [
     "Correct.",
@@ -28,6 +34,10 @@ APPROVALS = [
     "No, it is correct.",
     "There is no doubt it is right.",
     "I do not see a flaw and it is correct.",
+    "The attempt is free of errors.",
+    "It is error-free.",
+    "Not only correct but short.",
+    "Is anything wrong? No, it is correct.",
 ]
 
 
@@ -41,11 +51,21 @@ def test_praise_and_denied_faults_are_approvals(said):
     assert approves(said) is True
 
 
-@pytest.mark.parametrize("said", ["", "Let me see.", "The correct answer is 12; the attempt says 11.", "The right final value would be 3."])
+SILENT = [
+    "",
+    "Let me see.",
+    "Is the attempt correct? No.",
+    "Right, let me see.",
+    "The correct answer is 12; the attempt says 11.",
+    "The right final value would be 3.",
+]
+
+
+@pytest.mark.parametrize("said", SILENT)
 def test_what_says_nothing_of_the_attempt_is_no_verdict(said):
     assert approves(said) is None
 
 
-@pytest.mark.parametrize("piece", ["not ", "n't", " ", "not a ", "right ", "no\t", "not\n\n"])
+@pytest.mark.parametrize("piece", ["right ? ", "almost ", "error-", "not ", "n't", " ", "not a ", "right ", "no\t", "not\n\n"])
 def test_a_critique_that_repeats_itself_is_read_in_linear_time(piece):
     assert growth(lambda n: approves("not" + piece * n + "x"), 2_000) < 9
