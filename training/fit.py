@@ -26,7 +26,7 @@ from rheostat.router.encoder import StaticEncoder
 from rheostat.router.features import feature_rows
 from rheostat.router.guard import MAX_SUPPORT, Guard, distances
 from rheostat.router.held_out import HeldOut
-from rheostat.router.lexicon import with_lexicon
+from rheostat.router.lexicon import Lexicon, with_lexicon
 from rheostat.router.paths import Paths
 from rheostat.router.predictor import CostHead, Learner, Predictor
 from rheostat.router.stopping import StopModel
@@ -136,6 +136,40 @@ def fit(
     """
     if not 0 < confidence < 1:
         raise DatasetError(f"confidence is {confidence:g}: it must lie between 0 and 1, ends excluded")
+    material = _prepared(table, encoder, log, seed, on_progress)
+    data, split = material.data, material.split
+    on_progress("compare learners", 0.2)
+    chosen = choose(data.rows(split.train), prices, seed)
+    on_progress("fit", 0.5)
+    predictor = fit_predictor(data, split, chosen.weights, seed, chosen.calibration)
+    bundle = _bundle(data, split, predictor, encoder, encoder_name, version, prices, seed)
+    bundle, sequence = replace(bundle, lexicon=material.lexicon, stops=material.stops), None
+    if log is not None:
+        on_progress("sequential policy", 0.6)
+        plan, sequence = fit_sequence(bundle, data, log, split, chosen.p_correct, seed=seed, prices=prices)
+        bundle = replace(bundle, plan=plan)
+    on_progress("shuffled control", 0.8)
+    control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
+    on_progress("evaluate", 0.9)
+    facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train), confidence)
+    evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=material.reader)
+    evaluation = msgspec.structs.replace(evaluation, sequential=sequence)
+    on_progress("done", 1.0)
+    return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, data.table.rows(split.test))
+
+
+class _Material(NamedTuple):
+    """What a fit starts from: every query's features and outcomes, the split, and what its train queries taught beforehand."""
+
+    data: TrainingSet
+    split: Split
+    reader: Encoder
+    lexicon: Lexicon | None
+    stops: dict[str, StopModel]
+
+
+def _prepared(table: OutcomeTable, encoder: Encoder, log: SampleLog | None, seed: int, on_progress: Progress) -> _Material:
+    """Check the table, split it, read its texts, and label the votes whose stop rule the log teaches."""
     check_table(table if log is None else _without_learned(table))
     on_progress("embed", 0.0)
     parts = split_rows(table.texts, seed=seed)
@@ -145,28 +179,7 @@ def fit(
     if log is not None:
         on_progress("stop rules", 0.1)
         data, stops = with_learned_stops(data, log, parts.train, seed=seed)
-    split = _usable(parts, data.table)
-    train = data.rows(split.train)
-    on_progress("compare learners", 0.2)
-    chosen = choose(train, prices, seed)
-    on_progress("fit", 0.5)
-    predictor = fit_predictor(data, split, chosen.weights, seed, chosen.calibration)
-    bundle = _bundle(data, split, predictor, encoder, encoder_name, version, prices, seed)
-    bundle = replace(bundle, lexicon=lexicon, stops=stops)
-    sequence = None
-    if log is not None:
-        on_progress("sequential policy", 0.6)
-        sequence = fit_sequence(bundle, data, log, split, chosen.p_correct, seed=seed, prices=prices)
-        bundle = replace(bundle, plan=sequence.plan)
-    on_progress("shuffled control", 0.8)
-    control = replace(bundle, predictor=_shuffled_predictor(data, split, chosen.weights, seed))
-    on_progress("evaluate", 0.9)
-    facts = Facts(version, chosen.learner, chosen.utilities, seed, len(split.train), confidence)
-    evaluation = _evaluated(bundle, control, data.table, split, facts, prices=prices, encoder=reader)
-    if sequence is not None:
-        evaluation = msgspec.structs.replace(evaluation, sequential=sequence.report)
-    on_progress("done", 1.0)
-    return Fitted(replace(bundle, metrics=evaluation.metrics), evaluation, data.table.rows(split.test))
+    return _Material(data, _usable(parts, data.table), reader, lexicon, stops)
 
 
 def _evaluated(
