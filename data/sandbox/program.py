@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import types
@@ -12,5 +13,6 @@ def main(code: str, stdin: int) -> None:
     os.dup2(stdin, 0)
     os.close(stdin)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for as long as the program runs
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # what programs count on, and only an interpreter with packages has
     module = sys.modules["__main__"] = types.ModuleType("__main__")  # where its classes are looked up
     exec(compile(code, "program", "exec"), module.__dict__)  # noqa: S102 - this is what the cell is for

@@ -151,6 +151,12 @@ def test_a_program_is_compared_by_what_it_prints(sandbox: Sandbox) -> None:
     assert "status 1" in run_cases(sandbox, "raise ValueError", cases).reason
 
 
+@pytest.mark.parametrize("end", ["exit()", "quit()", "exit(0)", "import sys; sys.exit()"])
+def test_a_program_may_end_itself(sandbox: Sandbox, end: str) -> None:
+    assert run_cases(sandbox, f"print(input())\n{end}\nprint('more')", [("abc", "abc")]).passed
+    assert "status 3" in run_cases(sandbox, "exit(3)", [("", "")]).reason
+
+
 def test_what_a_program_says_on_standard_error_is_not_its_answer(sandbox: Sandbox) -> None:
     program = "import sys\nprint('thinking', file=sys.stderr)\nprint(open(0).read()[::-1])"
 

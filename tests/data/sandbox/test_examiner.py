@@ -199,6 +199,8 @@ def test_data_classes_with_postponed_annotations_can_be_defined_on_both_sides() 
 def given_input(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A descriptor with an input for `program.main`, which takes the place of ours."""
     monkeypatch.setattr("sys.stdin", None)
+    for name in ("exit", "quit"):
+        monkeypatch.setattr(f"builtins.{name}", None, raising=False)
     ours, given = os.dup(0), os.memfd_create("given")
     os.pwrite(given, b"abc\n", 0)
     yield given
