@@ -58,7 +58,7 @@ def equipped_for(actions: Sequence[Action], config: Config, state: Path, *, comp
         state: where the task memory is looked for that nothing names.
         compares: whether free texts will be voted on.
         memory: task memory to use instead.
-        encoder: static, minilm or a folder.
+        encoder: static, minilm, minilm-int8 or a folder.
 
     Raises:
         ActionError: an action cannot be built.

@@ -2,7 +2,8 @@
 
 Built from the weights as they lie, so that neither torch nor an exported copy is needed to serve them. Only for the
 classical architecture, which most sentence encoders have; `bert_layout` says which folders hold it.
-Sources: Devlin et al. 2019 (BERT); Reimers and Gurevych 2019 (pooling); onnx.ai/onnx/operators (version 20).
+Sources: Devlin et al. 2019 (BERT); Reimers and Gurevych 2019 (pooling); Jacob et al. 2018 (products of whole numbers);
+onnx.ai/onnx/operators (version 20).
 """
 
 from __future__ import annotations
@@ -18,23 +19,33 @@ from rheostat.router.bert_layout import FIRST, Layout
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Weights = Mapping[str, npt.NDArray[np.float32]]
+Matrix = npt.NDArray[np.float32]
+Weights = Mapping[str, Matrix]
 
 IDS, MASK, VECTORS = "ids", "mask", "vectors"
 _VERSION, _FORMAT = 20, 10  # of the operators and of the file; Gelu is an operator since 20
 _MASKED = np.float32(-1e9)  # added to what attention must not see
+# Weights in whole steps. With eight bits the sum of two products would not fit the 16 bits that processors without VNNI give it,
+# and vectors would differ from machine to machine.
+_STEPS = 63
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of normalisations, in weights from TensorFlow
 
 
-def graph(weights: Weights, its: Layout) -> ModelProto:
+def graph(weights: Weights, its: Layout, *, whole_numbers: bool = False) -> ModelProto:
     """The model with inputs `ids` and `mask`, both (n, t), and the output `vectors`, (n, d), of no particular length.
+
+    Args:
+        weights: by name.
+        its: layout.
+        whole_numbers: multiply by weights of a byte in place of four. What they are multiplied with is then rounded to
+            steps that depend on all texts of a batch.
 
     Raises:
         KeyError: a weight is missing.
     """
     from onnx import TensorProto, checker, helper
 
-    made = _Graph({_named(name): array for name, array in weights.items()}, its)
+    made = _Graph({_named(name): array for name, array in weights.items()}, its, whole_numbers=whole_numbers)
     names = [IDS, MASK]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in names]
     outputs = [helper.make_tensor_value_info(made.vectors(), TensorProto.FLOAT, ["n", "d"])]
@@ -55,9 +66,10 @@ def _named(name: str) -> str:
 class _Graph:
     """Nodes in the order in which they run; methods give the name of what they compute."""
 
-    def __init__(self, weights: Weights, its: Layout) -> None:
+    def __init__(self, weights: Weights, its: Layout, *, whole_numbers: bool) -> None:
         self._weights = weights
         self._its = its
+        self._product = self._whole_product if whole_numbers else self._exact_product
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -92,7 +104,7 @@ class _Graph:
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
         weight = np.concatenate([self._weights[f"{part}.weight"].T for part in parts], axis=1)
         bias = np.concatenate([self._weights[f"{part}.bias"] for part in parts])
-        all_three = self._op("Add", self._op("MatMul", hidden, self._constant(weight)), self._constant(bias))
+        all_three = self._op("Add", self._product(hidden, weight), self._constant(bias))
         query, key, value = (self._heads(part) for part in self._ops("Split", 3, all_three, axis=2, num_outputs=3))
         size = len(bias) // 3 // self._its.n_heads
         scores = self._op("MatMul", query, self._op("Transpose", key, perm=[0, 1, 3, 2]))
@@ -112,8 +124,18 @@ class _Graph:
         return self._op("Div", total, self._op("ReduceSum", seen, self._ints([1]), keepdims=0), into=VECTORS)
 
     def _linear(self, name: str, hidden: str) -> str:
-        weight = self._constant(self._weights[f"{name}.weight"].T)
-        return self._op("Add", self._op("MatMul", hidden, weight), self._weight(f"{name}.bias"))
+        return self._op("Add", self._product(hidden, self._weights[f"{name}.weight"].T), self._weight(f"{name}.bias"))
+
+    def _exact_product(self, hidden: str, weight: Matrix) -> str:
+        return self._op("MatMul", hidden, self._constant(weight))
+
+    def _whole_product(self, hidden: str, weight: Matrix) -> str:
+        """The product of whole numbers, scaled back; weights have a step a column, what they are multiplied with has one in all."""
+        step = np.maximum(np.abs(weight).max(axis=0) / _STEPS, np.finfo(np.float32).tiny)
+        whole = self._constant(np.rint(weight / step).astype(np.int8))
+        rounded, its_step, zero = self._ops("DynamicQuantizeLinear", 3, hidden)
+        total = self._op("Cast", self._op("MatMulInteger", rounded, whole, zero), to=1)
+        return self._op("Mul", total, self._op("Mul", its_step, self._constant(step)))
 
     def _normalised(self, name: str, hidden: str) -> str:
         parts = (self._weight(f"{name}.{part}") for part in ("weight", "bias"))

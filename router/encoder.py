@@ -1,4 +1,4 @@
-"""Text to unit vectors: `minilm`, the `static` model distilled from it, or any sentence-transformers folder.
+"""Text to unit vectors: `minilm`, exact or rounded, the `static` model distilled from it, or any sentence-transformers folder.
 
 Weights come from folders on disk and are never fetched. `encoder_id` carries a hash of them, so that a bundle is never
 read with other weights than it was fitted with. A text longer than `MAX_CHARACTERS` is cut there: the models see fewer
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Vectors = npt.NDArray[np.float32]
 
+ROUNDED = "minilm-int8"
+MINILM = ("minilm", ROUNDED)
 STATIC_DIMENSION = 128
 MODEL_FILES = (
     "config.json",
@@ -54,22 +56,24 @@ def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
     Raises:
         ConfigError: the weights are not on this machine.
     """
-    if name == "minilm":
-        return _sentences(minilm_folder(), f"{name}:{_hash_files(minilm_folder(), MODEL_FILES)}")
+    if name in MINILM:
+        return _sentences(minilm_folder(), f"{name}:{_hash_files(minilm_folder(), MODEL_FILES)}", whole_numbers=name == ROUNDED)
     if name == "static":
         if cache_folder is None:
             raise ConfigError("the static encoder needs a cache folder to be distilled into: pass cache_folder")
         return StaticEncoder(distil_static(cache_folder))
     folder = Path(name)
     if not folder.is_dir():
-        raise ConfigError(f"{name!r} is no encoder: write static, minilm, or a folder with weights (nothing is downloaded)")
+        raise ConfigError(f"{name!r} is no encoder: write static, {', '.join(MINILM)}, or a folder with weights (nothing is downloaded)")
     return StaticEncoder(folder) if is_static(folder) else _sentences(folder, f"{folder.name}:{_hash_files(folder, _files_of(folder))}")
 
 
-def _sentences(folder: Path, encoder_id: str) -> Encoder:
+def _sentences(folder: Path, encoder_id: str, *, whole_numbers: bool = False) -> Encoder:
     """A sentence-transformers folder, by ONNX Runtime where it is a plain BERT."""
     its = layout(folder)
-    return SentenceEncoder(folder, encoder_id=encoder_id) if its is None else BertEncoder(folder, its, encoder_id=encoder_id)
+    if its is None:
+        return SentenceEncoder(folder, encoder_id=encoder_id)
+    return BertEncoder(folder, its, encoder_id=encoder_id, whole_numbers=whole_numbers)
 
 
 def minilm_folder() -> Path:

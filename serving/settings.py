@@ -278,7 +278,8 @@ class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     verifier: str = ""
     """Folder of what `rheostat train-verifier` learned, for `by=orm`; empty is none."""
     encoder: str = ""
-    """Finds examples and compares free texts: static, minilm or a folder. Empty is static for examples, and free texts stay apart."""
+    """Finds examples and compares free texts: static, minilm, minilm-int8 or a folder. Empty is static for examples, and
+    free texts stay apart."""
     encoder_cache: str = ".rheostat/encoders"
     """Where the static encoder is kept once it is made."""
 

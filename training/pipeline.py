@@ -53,7 +53,7 @@ def train_router(
         paths: sample logs, segments and stores.
         state: the state folder; files go to a new folder in its `training/`, the static encoder to `encoders/`.
         prices: by model.
-        encoder: `static`, `minilm` or a folder.
+        encoder: `static`, `minilm`, `minilm-int8` or a folder.
         actions: what to choose from; all that the logs allow when None.
         registry: where to log and register; None keeps everything local.
         seed: of everything random.

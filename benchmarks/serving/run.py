@@ -41,7 +41,9 @@ def main(
     docs: Annotated[Path | None, typer.Option(help="Page whose section is written, as docs/results.md.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     seconds: Annotated[float, typer.Option(min=0.05, help="Of every window.")] = 1.0,
-    encoder: Annotated[list[str] | None, typer.Option(help="Of the routed sidecars: static, minilm; repeat for both.")] = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Of the routed sidecars: static, minilm, minilm-int8; repeat for several.")
+    ] = None,
     install: Annotated[Path | None, typer.Option(help="Folder to install vllm-router and LiteLLM into.")] = None,
     nginx: Annotated[Path, typer.Option(help="The program.")] = Path("nginx"),
     rivals: Annotated[bool, typer.Option(help="Whether to measure other gateways too.")] = True,

@@ -25,7 +25,9 @@ def ask(
     show_evidence: Annotated[bool, typer.Option("--show", help="Show samples, votes and search trees as they grow.")] = False,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the answer is made of what has come.")] = None,
     memory: Annotated[Path | None, typer.Option(help="Task memory of few_shot; the state folder's when left out.")] = None,
-    encoder: Annotated[str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, or a folder.")] = "static",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, minilm-int8, or a folder.")
+    ] = "static",
     config: ConfigFile = CONFIG,
     state: State = STATE,
     seed: Seed = 0,

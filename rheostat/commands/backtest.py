@@ -22,7 +22,7 @@ def backtest(
     ] = None,
     strategies: Annotated[str, typer.Option(help="Strategies to choose from, separated by commas; all when left out.")] = "",
     models: Annotated[str, typer.Option(help="Models to choose from, separated by commas; all when left out.")] = "",
-    encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
     state: State = STATE,
     mlflow: Mlflow = None,
     seed: Seed = 0,

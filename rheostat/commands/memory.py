@@ -15,7 +15,7 @@ def memory(
     source: Annotated[str, typer.Argument(help="pocket, pocket:FAMILY,..., reasoning_gym:NAME, a .jsonl of tasks, or a Parquet log.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; memory in the state folder when left out.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many examples.")] = 500,
-    encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
     state: State = STATE,
     seed: Seed = 0,
     json: Json = None,

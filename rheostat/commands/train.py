@@ -141,7 +141,7 @@ def _show_collected(collected: Collected, whole: Swept | None, exported: str | N
 
 def train(
     logs: Annotated[list[Path], typer.Argument(help="Sample logs and segments (Parquet), stores (SQLite).")],
-    encoder: Annotated[str, typer.Option(help="static, minilm, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
     live: Annotated[bool, typer.Option(help="Also train on the segments that sidecars shipped to MLflow.")] = True,
     confidence: Annotated[float, typer.Option(help="Of the promises in the report.")] = 0.9,
     config: ConfigFile = CONFIG,

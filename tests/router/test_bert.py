@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from rheostat.data.errors import ConfigError
 from rheostat.router.bert import BATCH, BertEncoder, _n_threads
+from rheostat.router.bert_graph import graph
+from rheostat.router.bert_layout import layout
 from rheostat.router.encoder import SentenceEncoder, load_encoder, minilm_folder
 from tests.router.small_bert import small_bert, write
 
@@ -82,6 +85,42 @@ def test_a_text_has_the_same_vector_alone_and_among_others():
     encoder = load_encoder("minilm")
     together = encoder.encode(TEXTS)
     np.testing.assert_allclose(together[1], encoder.encode([TEXTS[1]])[0], atol=1e-6)
+
+
+def test_rounded_vectors_are_near_the_exact_ones_and_keep_texts_apart():
+    exact, rounded = load_encoder("minilm").encode(TEXTS), load_encoder("minilm-int8").encode(TEXTS)
+    assert (exact * rounded).sum(axis=1).min() > 0.96
+    np.testing.assert_allclose(exact @ exact.T, rounded @ rounded.T, atol=0.06)
+    assert not np.array_equal(exact, rounded)
+
+
+def test_a_rounded_vector_is_the_same_in_any_company():
+    encoder = load_encoder("minilm-int8")
+    together = encoder.encode(TEXTS)
+    for at in (0, 1, 5, len(TEXTS) - 1):
+        np.testing.assert_array_equal(together[at], encoder.encode([TEXTS[at]])[0])
+
+
+def test_rounded_weights_have_names_of_their_own_and_leave_sums_of_two_products_room_in_16_bits():
+    assert load_encoder("minilm-int8").encoder_id.partition(":")[0] == "minilm-int8"
+    folder = minilm_folder()
+    its = layout(folder)
+    assert its is not None
+    model = graph(load_file(folder / "model.safetensors"), its, whole_numbers=True)
+    whole = [numpy_helper.to_array(each) for each in model.graph.initializer if each.data_type == TensorProto.INT8]
+    assert len(whole) == 4 * its.n_layers
+    assert {2 * 255 * int(np.abs(each.astype(int)).max()) < 2**15 for each in whole} == {True}
+
+
+def test_a_column_without_weights_is_rounded_to_none(tmp_path):
+    folder = small_bert(tmp_path / "bert")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.intermediate.dense.weight"][3] = 0.0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    its = layout(folder)
+    assert its is not None
+    exact, rounded = (BertEncoder(folder, its, encoder_id="a", whole_numbers=whole).encode(TEXTS) for whole in (False, True))
+    assert (exact * rounded).sum(axis=1).min() > 0.96
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
