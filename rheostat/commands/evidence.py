@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from rheostat.data.ledger import Price
     from rheostat.training.guarantee_check import Check
     from rheostat.training.guarantee_live import LiveGuarantee
+    from rheostat.training.outcomes import OutcomeTable
 
 Encoder = Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
-OF_SPLITS = ("splits", "segment", "model", "strategy")  # options that only splits of a log have
+OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "seed")  # options that only splits of a log have
 
 
 def guarantee(
@@ -57,24 +58,31 @@ def guarantee(
         promised = _guarantee_live(table, policy, target, delta, prices=prices, json=json)
         track(context, mlflow, promised, table)
         return
-    from rheostat.data.errors import DatasetError
-    from rheostat.data.samples import read_samples
     from rheostat.router.encoder import load_encoder
-    from rheostat.training.guarantee_check import SEGMENTS, check_guarantee
-    from rheostat.training.logged import arms, chosen
+    from rheostat.training.guarantee_check import check_guarantee
 
-    if segment not in SEGMENTS:
-        raise DatasetError(f"no segments by {segment!r}: known are {', '.join(SEGMENTS)}")
+    full, segments = _segmented(table, segment, models=model or (), strategies=strategy or ())
     with progress("guarantee") as advance:
-        advance("read", 0.0)
-        full = arms(chosen(read_samples(table), models=model or (), strategies=strategy or ())).table
         weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         check = check_guarantee(
-            full, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), segments=SEGMENTS[segment](full),
-            seed=seed, on_progress=advance,
+            full, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), segments=segments, seed=seed,
+            on_progress=advance,
         )  # fmt: skip
     _show_check(check, json)
     track(context, mlflow, check, table)
+
+
+def _segmented(log: Path, by: str, *, models: Sequence[str], strategies: Sequence[str]) -> tuple[OutcomeTable, Sequence[str]]:
+    """A log as a table, and the segment of each of its queries."""
+    from rheostat.data.errors import DatasetError
+    from rheostat.data.samples import read_samples
+    from rheostat.training.guarantee_check import SEGMENTS
+    from rheostat.training.logged import arms, chosen
+
+    if by not in SEGMENTS:
+        raise DatasetError(f"no segments by {by!r}: known are {', '.join(SEGMENTS)}")
+    table = arms(chosen(read_samples(log), models=models, strategies=strategies)).table
+    return table, SEGMENTS[by](table)
 
 
 def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
