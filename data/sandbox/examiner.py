@@ -1,8 +1,8 @@
 """Guest: runs the tests of an exam against a solution that lives in another cell, and writes the verdict.
 
-What the solution returns arrives as plain values. Anything else is a `Remote`: it can be called, indexed and asked for
-attributes, but it equals nothing, holds nothing and is neither true nor false, so an object that claims to equal
-everything passes no test.
+What the solution returns arrives as plain values. Anything else is a `Remote`: it can be called, indexed, gone through, as a
+generator is, and asked for attributes, but it equals nothing, holds nothing and is neither true nor false, so an object that
+claims to equal everything passes no test.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class Remote:
 
     __slots__ = ("_line", "_number")
     __contains__ = None
-    __iter__ = None
 
     def __init__(self, line: Line, number: int) -> None:
         object.__setattr__(self, "_line", line)
@@ -79,6 +78,12 @@ class Remote:
 
     def __len__(self) -> int:
         return int(self._line.ask("length", self))
+
+    def __iter__(self) -> Any:
+        return self._line.ask("iterate", self)
+
+    def __next__(self) -> Any:
+        return self._line.ask("next", self)
 
     def __bool__(self) -> bool:
         raise TypeError("the solution returned an object of its own where a test wants true or false")

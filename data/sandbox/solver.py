@@ -20,6 +20,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "item": operator.getitem,
     "put": operator.setitem,
     "length": len,
+    "iterate": iter,
+    "next": next,
     "call": lambda function, arguments, keywords: function(*arguments, **keywords),
 }
 

@@ -25,6 +25,9 @@ def fill(items, mapping, seen):
 def fail(kind):
     raise {"value": ValueError, "own": type("Own", (Exception,), {})}[kind]("no")
 def same(thing): return thing
+def count(n):
+    for number in range(n): yield number
+class limits: pass
 """
 
 
@@ -58,6 +61,10 @@ def examined(tests: str, *, solution: str = SOLUTION, names: tuple[str, ...] = (
         "items, mapping, seen = [], {}, set()\nfill(items, mapping, seen)\nassert (items, mapping, seen) == ([1], {'a': 1}, {1})",
         "try:\n    fail('value')\nexcept ValueError as error:\n    assert str(error) == 'no'\nelse:\n    assert False",
         "box = Box(1)\nassert same(box)[0] == 1",
+        "assert (list(count(3)), sorted(count(2), reverse=True), sum(count(0))) == ([0, 1, 2], [1, 0], 0)",
+        "steps = count(2)\nassert (next(steps), next(steps), next(steps, None)) == (0, 1, None)",
+        "assert [box[0] for box in map(Box, count(2))] == [0, 1]",
+        "assert list(Box(1, 2)) == [1, 2]",
         "def test_it(): assert same({(1, 'x'): [b'y', 2j, None]}) == {(1, 'x'): [b'y', 2j, None]}",
         "import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.assertEqual(same(1), 1)",
     ],
@@ -73,7 +80,10 @@ def test_what_a_solution_does_can_be_tested_over_pipes(tests: str) -> None:
         ("assert Box(1) == Box(1)", "AssertionError"),
         ("bool(Box(1))", "TypeError"),
         ("1 in Box(1)", "TypeError"),
-        ("list(Box(1))", "TypeError"),
+        ("list(limits())", "TypeError"),
+        ("assert list(count(3)) == [0, 1]", "AssertionError"),
+        ("next(count(0))", "StopIteration"),
+        ("1 in count(3)", "TypeError"),
         ("same(lambda: 1)", "only plain values"),
         ("fail('own')", "Own: no"),
         ("missing(1)", "NameError"),
