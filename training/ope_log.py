@@ -41,6 +41,8 @@ class LiveLog:
 def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
     """The rows of the log; those whose action the bundle does not know have no weight, and count all the same.
 
+    A request that failed earned nothing: an action that often fails is worth as much less.
+
     Raises:
         DatasetError: a file does not fit, no row can be used, or the rows tell nothing apart; says why.
         StoreError: a store cannot be read.
@@ -50,7 +52,7 @@ def read_live(paths: Sequence[Path], bundle: Bundle) -> LiveLog:
     forced = frame["rule"] == FORCED
     frame = frame.filter(~forced.fill_null(False))
     # An unclipped weight is 1 / propensity: clipping would hide what the estimators have to weigh.
-    table, counts = live_table(frame, [str(action) for action in bundle.actions], max_weight=np.inf, keep_unknown=True)
+    table, counts = live_table(frame, [str(action) for action in bundle.actions], max_weight=np.inf, of_all=True)
     counts |= {"forced by the client": int(forced.sum())} if forced.any() else {}
     if not (table.weight > 0).any():
         why = ", ".join(f"{count} {fate}" for fate, count in counts.items()) or "the log is empty"

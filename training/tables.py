@@ -86,7 +86,7 @@ def load_training_data(
 
 
 def live_table(
-    frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT, keep_unknown: bool = False
+    frame: pl.DataFrame, actions: Sequence[str], *, max_weight: float = MAX_WEIGHT, of_all: bool = False
 ) -> tuple[OutcomeTable, dict[str, int]]:
     """Rows of segments as a partial table over `actions`, and how many were used or left out and why.
 
@@ -98,14 +98,19 @@ def live_table(
         frame: the rows.
         actions: of the table.
         max_weight: where 1/propensity is cut.
-        keep_unknown: whether rows that would be used but for what was drawn, several actions or one of no table, stay as
-            rows of weight 0. A mean over all traffic needs them: without them the others' propensities are too small.
+        of_all: for a mean over all traffic. Then rows that would be used but for what was drawn, several actions or one of no
+            table, stay as rows of weight 0, and requests that failed as answers that are wrong: without either the
+            others' propensities are too small.
     """
     import polars as pl
 
-    rows = with_rewards(frame).with_columns(_fate(actions).alias("fate"))
+    rows = with_rewards(frame)
+    if of_all:
+        failed = pl.col("status") == "failed"
+        rows = rows.with_columns(reward=pl.when(failed).then(0.0).otherwise("reward"))
+    rows = rows.with_columns(_fate(actions, settled=("ok", "failed") if of_all else ("ok",)).alias("fate"))
     counts = {str(fate): int(count) for fate, count in rows["fate"].value_counts().iter_rows()}
-    used = rows.filter(pl.col("fate").is_in(["used", *(UNKNOWN if keep_unknown else ())]))
+    used = rows.filter(pl.col("fate").is_in(["used", *(UNKNOWN if of_all else ())]))
     return _partial(used, tuple(actions), max_weight), counts
 
 
@@ -157,8 +162,8 @@ def _rows(store: OutcomeReader) -> Iterator[Row]:
         seq = page[-1].seq
 
 
-def _fate(actions: Sequence[str]) -> pl.Expr:
-    """Whether a row is used, or the first reason why not."""
+def _fate(actions: Sequence[str], *, settled: Sequence[str]) -> pl.Expr:
+    """Whether a row is used, or the first reason why not; `settled` are the outcomes that count."""
     import polars as pl
 
     return (
@@ -166,7 +171,7 @@ def _fate(actions: Sequence[str]) -> pl.Expr:
         .then(pl.lit("no decision"))
         .when(pl.col("checked"))
         .then(pl.lit("checked"))
-        .when(pl.col("status") != "ok")
+        .when(~pl.col("status").is_in(list(settled)))
         .then(pl.lit("not answered"))
         .when(pl.col("reward").is_null())
         .then(pl.lit("no reward"))

@@ -28,9 +28,9 @@ from tests.training.make import ACTIONS, TOKENS, bundle, table
 N = 240
 
 
-def write(path: Path, *, text: bool = True, rule: str = "average") -> None:
-    """An even coin chose; the cheap action is right on easy questions, the dear one 9 times in 10 everywhere."""
-    rng = np.random.default_rng(0)
+def write(path: Path, *, text: bool = True, rule: str = "average", seed: int = 0, fails: float = 0.0) -> None:
+    """An even coin chose; the cheap action is right on easy questions, the dear one 9 times in 10 everywhere, unless it fails."""
+    rng = np.random.default_rng(seed)
     with OutcomeStore(path) as store:
         for i in range(N):
             hard, dear = bool(i % 2), bool(rng.integers(2))
@@ -48,7 +48,10 @@ def write(path: Path, *, text: bool = True, rule: str = "average") -> None:
                 )
             )
             ledger = Ledger(calls=1, prompt=1, completion=100 if dear else 10)
-            store.put(Outcome(decision_id=name, finished_s=i + 1.0, status="ok", ledger=ledger, cost_usd=0.0, latency_s=0.1, reward=reward))
+            outcome = Outcome(decision_id=name, finished_s=i + 1.0, status="ok", ledger=ledger, cost_usd=0.0, latency_s=0.1, reward=reward)
+            if dear and fails and rng.random() < fails:
+                outcome = msgspec.structs.replace(outcome, status="failed", reward=None)
+            store.put(outcome)
 
 
 def test_what_was_drawn_beside_the_bundles_actions_counts_with_no_weight(tmp_path):
@@ -86,6 +89,18 @@ def test_what_was_drawn_beside_the_bundles_actions_counts_with_no_weight(tmp_pat
         values.append(found.estimates["ips"].value)
         assert not certify_live(log, router, prices={}, target=0.97).certificate.feasible
     assert np.mean(values) == pytest.approx(TRUTH, abs=0.12)  # without them it was 1.9
+
+
+def test_an_action_that_often_fails_is_worth_as_much_less(tmp_path):
+    """The dear action fails on every other question that it is drawn for: of the hard half the router earns half of 0.9."""
+    router, values = bundle(tmp_path / "bundle", knows=True), []
+    for seed in range(6):
+        write(tmp_path / f"{seed}.db", seed=seed, fails=0.5)
+        log = read_live([tmp_path / f"{seed}.db"], router)
+        assert log.counts == {"used": N}
+        found = evaluate_policy(logged_bandit(log, router, target=0.9, prices={}), modelled_rewards(log.table, router.encoder))
+        values.append(found.estimates["ips"].value)
+    assert np.mean(values) == pytest.approx(0.5 + 0.5 * 0.45, abs=0.08)  # without them it was 1.03
 
 
 def test_a_router_that_knows_is_worth_what_it_would_earn(tmp_path):
