@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from rheostat.data.errors import ConfigError
+from rheostat.data.schema import Query
 from rheostat.policies.base import Candidate, Context, Toolbox
 from rheostat.policies.critique import CHECK_TOKENS
 from rheostat.policies.run import Caller, Clock
 from rheostat.policies.scoring import Scores
 from rheostat.policies.together import all_of
 from rheostat.serving.job import Job
+from rheostat.serving.plain_call import fixes_form
 from rheostat.serving.pool import Pools
 from rheostat.serving.settings import VerificationConfig
 from rheostat.serving.terms import Terms
@@ -40,7 +44,8 @@ class Checker:
     async def scores(self, job: Job, terms: Terms, candidates: Sequence[Candidate], among: Sequence[Candidate] = ()) -> list[float | None]:
         """How good each answer is, in [0, 1]; None where that cannot be said, as of a call of a tool.
 
-        An answer that cannot be read is a bad one. A scorer that fails, or has neither tokens nor time left, says nothing.
+        An answer that cannot be read is a bad one, but for a text, which may be too long for an answer. A scorer that fails, or
+        has neither tokens nor time left, says nothing.
 
         Args:
             job: pays.
@@ -58,7 +63,7 @@ class Checker:
     async def _score(self, job: Job, terms: Terms, candidate: Candidate, among: Sequence[Candidate]) -> float | None:
         if candidate.tool_calls:
             return None
-        if candidate.answer is None:
+        if candidate.answer is None and not _is_prose(job.query, candidate):
             return 0.0
         context = Context(
             model=job.action.model,
@@ -73,7 +78,15 @@ class Checker:
         # would look agreed on by everybody.
         if scores.sees_all and len(among) < 2:
             return None
-        return await scores.of(among, among.index(candidate))
+        at = among.index(candidate)
+        # Scorers are asked about answers only, and of prose the whole is the answer.
+        shown = candidate if candidate.answer is not None else replace(candidate, answer=candidate.text)
+        return await scores.of([*among[:at], shown, *among[at + 1 :]], at)
+
+
+def _is_prose(query: Query, candidate: Candidate) -> bool:
+    """Whether a question wants words in no particular form, and got some."""
+    return query.kind == "text" and not fixes_form(query) and bool(candidate.text.strip())
 
 
 def measure_of(name: str, toolbox: Toolbox) -> str:

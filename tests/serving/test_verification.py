@@ -197,6 +197,25 @@ async def test_an_answer_that_cannot_be_read_is_refused_and_a_call_of_a_tool_is_
     assert (await score(Scripted(), candidate(answer="{}", tool_calls=({},))))[:2] == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "text", "score"),
+    [
+        ({}, "A long reply. " * 40, 0.9),
+        ({}, " \n", 0.0),
+        ({"kind": "number"}, "No number at all.", 0.0),
+        ({"sampling": Sampling(extra={"response_format": {"type": "json_object"}})}, "No JSON.", 0.0),
+    ],
+)
+async def test_prose_is_judged_as_a_whole(asked, text, score):
+    judge = Scripted(0.9)
+    checker = Checker({"m": FakeBackend()}, Toolbox(scorers={"judge": judge}), VerificationConfig())
+    job, _ = decided()
+    job.query = replace(job.query, **{"kind": "text", **asked})
+    shown = [candidate(answer="5"), candidate(index=1, answer=None, text=text)]
+    assert await checker.scores(job, terms(), shown[1:], shown) == [score]
+    assert judge.seen == ([text] if score else [])
+
+
 async def test_a_model_may_check_itself_and_is_paid_for_it():
     found, _, job = await score(None, candidate())
     assert found is None  # the fake model finds no words for a verdict
