@@ -26,8 +26,10 @@ _NUMBER = re.compile(
     r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
     r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9/]|\.[0-9]))?"
 )
-_YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
-_LONE_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])((?:[AI](?!\s+[a-z]))|[B-HJ-Z])(?![A-Za-z0-9'’])")
+_YES_NO = re.compile(r"(\bnot\s{1,3}|n['’]t\s{1,3})?\b(yes|no|true|false)\b", re.IGNORECASE)
+_NONE_OF = re.compile(r"\s+(?!(?:and|as|because|but|for|since|so)\b)[a-z]")  # what makes of "no" a word for none
+_CHOSEN = r"is\s+(?:best|correct|my|right|the|true)\b"  # what tells an option A from an article, also in the middle of a sentence
+_LONE_LETTER = re.compile(rf"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])(A(?!\s+(?!{_CHOSEN})[a-z])|I(?!\s+[a-z])|[B-HJ-Z])(?![A-Za-z0-9'’])")
 _ARTICLE = r"[ \t]+(?!(?:and|as|because|but|due|for|given|is|not|or|since)\b)(?-i:[a-z])"  # what makes of "a" an article
 _LEADING_LETTER = re.compile(
     r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}"
@@ -312,18 +314,20 @@ def _last_choice(text: str) -> str | None:
     return letters[-1].upper() if letters else None
 
 
-def _yes_or_no(word: str) -> str:
-    return "yes" if word.lower() in ("yes", "true") else "no"
+def _yes_or_no(match: re.Match[str]) -> str:
+    is_yes = (match[2].lower() in ("yes", "true")) == (match[1] is None)
+    return "yes" if is_yes else "no"
 
 
 def _read_yesno(text: str) -> str | None:
     match = _YES_NO.search(_first_line(text))
-    return _yes_or_no(match[1]) if match else None
+    return _yes_or_no(match) if match else None
 
 
 def _last_yesno(text: str) -> str | None:
-    words = _YES_NO.findall(text)
-    return _yes_or_no(words[-1]) if words else None
+    words = list(_YES_NO.finditer(text))
+    verdicts = [match for match in words if match[2] != "no" or not _NONE_OF.match(text, match.end())]
+    return _yes_or_no((verdicts or words)[-1]) if words else None
 
 
 def _read_text(text: str) -> str | None:

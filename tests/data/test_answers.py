@@ -79,6 +79,8 @@ def test_the_last_stated_number_is_the_answer(reply: str, answer: str | None) ->
         ("The answer is A Paris", "A"),
         ("The answer is b since it is larger.", "B"),
         ("The answer is A\nbecause", "A"),
+        ("Thus, A is the correct answer.", "A"),
+        ("It is B, since A is too large.", "B"),
         ("nothing", None),
     ],
 )
@@ -87,7 +89,19 @@ def test_a_choice_is_read_as_its_letter(reply: str, answer: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "answer"), [("No, wait. Yes.", "yes"), ("The answer is true.", "yes"), ("FALSE", "no"), ("Nothing known", None)]
+    ("reply", "answer"),
+    [
+        ("Yes, because no other number fits.", "yes"),
+        ("It has no factors.", "no"),
+        ("So no, it is not.", "no"),
+        ("Not true.", "no"),
+        ("The answer is not  false.", "yes"),
+        ("That isn't true", "no"),
+        ("No, wait. Yes.", "yes"),
+        ("The answer is true.", "yes"),
+        ("FALSE", "no"),
+        ("Nothing known", None),
+    ],
 )
 def test_true_and_false_count_as_yes_and_no(reply: str, answer: str | None) -> None:
     assert extract(reply, "yesno") == answer
