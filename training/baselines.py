@@ -80,7 +80,10 @@ def scale_usd(truth: Costed) -> float:
     """
     cost = float(truth.cost_usd[:, best_fixed(truth)].mean())
     if not cost > 0:
-        raise DatasetError("the most accurate action costs nothing at these prices: take it, or give its model a price (usd_per_1m_output)")
+        raise DatasetError(
+            "the most accurate action costs nothing at these prices: take it, or give its model a price (usd_per_1m_output, or "
+            "usd_per_1m_input where the log has no tokens of answers)"
+        )
     return cost
 
 

@@ -118,19 +118,24 @@ def fit_segments(data: TrainingSet, seed: int = 0) -> Segments:
     from sklearn.linear_model import LogisticRegression
 
     del seed
-    names, codes = np.unique(data.table.datasets, return_inverse=True)
-    if 2 * len(names) > len(codes):  # hardly a query each: there is nothing to average
-        names, codes = names[:1], np.zeros_like(codes)
+    codes = data_sets(data.table)
+    n_sets = int(codes.max()) + 1
     mean, scale = _standard(data.features)
-    weights, bias = np.zeros((data.features.shape[1], len(names))), np.zeros(len(names))
-    if len(names) > 1:
+    weights, bias = np.zeros((data.features.shape[1], n_sets)), np.zeros(n_sets)
+    if n_sets > 1:
         x = np.clip((data.features - mean) / scale, -6, 6)
         model = LogisticRegression(C=SEGMENT_RIDGE, max_iter=200, tol=1e-2).fit(x, codes)
         # With two data sets scikit-learn has one column: the other's logit is 0.
-        two = len(names) == 2
+        two = n_sets == 2
         weights[:, -1 if two else slice(None)] = model.coef_[0] if two else model.coef_.T
         bias[-1 if two else slice(None)] = model.intercept_[0] if two else model.intercept_
-    return Segments(mean, scale, weights, bias, _group_means(data, codes, len(names)))
+    return Segments(mean, scale, weights, bias, _group_means(data, codes, n_sets))
+
+
+def data_sets(table: OutcomeTable) -> npt.NDArray[np.intp]:
+    """(n,) number of each query's data set; all the same where there is hardly a query to a data set, and so no mean of one."""
+    names, codes = np.unique(table.datasets, return_inverse=True)
+    return np.zeros_like(codes) if 2 * len(names) > len(codes) else codes
 
 
 def _group_means(data: TrainingSet, codes: npt.NDArray[np.intp], n_groups: int) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rheostat.router.base import Array, FeatureRow
 from rheostat.router.calibration import clamp, logit
-from rheostat.training.learners import TrainingSet, action_means
+from rheostat.training.learners import TrainingSet, action_means, data_sets
 
 NEIGHBOURS = 60
 SHARPNESS = 8.0
@@ -55,9 +55,9 @@ def segment_logits(train: TrainingSet, features: FeatureRow, seed: int = 0) -> A
     from sklearn.linear_model import LogisticRegression
 
     del seed
-    names, codes = np.unique(train.table.datasets, return_inverse=True)
-    means = group_means(train, codes, len(names))
-    if len(names) == 1:
+    codes = data_sets(train.table)
+    means = group_means(train, codes, int(codes.max()) + 1)
+    if len(means) == 1:
         return logit(np.repeat(means, len(features), axis=0))
     rows, new = standardised(train.features, features)
     model = LogisticRegression(C=SEGMENT_RIDGE, max_iter=500, tol=1e-2).fit(rows, codes)

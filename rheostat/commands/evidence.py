@@ -22,6 +22,8 @@ Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million gener
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
 OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "seed")  # options that only splits of a log have
 
+NAMED = 8  # segments too small for a promise, in a title
+
 
 def guarantee(
     context: typer.Context,
@@ -109,7 +111,9 @@ def _show_check(check: Check, json: Path | None) -> None:
     ]
     title = f"accuracy {check.target:g} promised at {1 - check.delta:.0%}: {check.splits} splits"
     if check.too_small:
-        title += f"; too few queries to promise for {', '.join(f'{name} ({n})' for name, n in check.too_small.items())}"
+        few = [f"{name} ({n})" for name, n in check.too_small.items()]
+        more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+        title += f"; too few queries to promise for {', '.join(few[:NAMED])}{more}"
     columns = ["segment", "calibrated on", "promises broken", "by the plug-in", "accuracy above target", "cost over plug-in", "infeasible"]
     show(title, [*columns, "attainable"], rows, json=json, value=check)
 

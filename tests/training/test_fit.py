@@ -27,6 +27,7 @@ from rheostat.training.fit import (
     stack_weights,
     training_set,
 )
+from rheostat.training.neighbours import segment_logits
 from rheostat.training.split import folds, split_rows
 from tests.training.fitting import PRICES, SPELLINGS, WordEncoder, fit_table, fitted, simulated_table
 from tests.training.make import word_level_encoder
@@ -238,9 +239,7 @@ def test_without_a_price_there_is_nothing_to_save_and_it_is_said():
 
 def test_where_every_query_is_its_own_data_set_their_means_are_those_of_all():
     table = simulated_table(120)
-    apart = replace(table, datasets=tuple(map(str, range(len(table)))))
-    one = replace(table, datasets=("all",) * len(table))
-    logits = [
-        learners.fit_segments(training_set(each, WordEncoder())).logits(training_set(each, WordEncoder()).features) for each in (apart, one)
-    ]
-    np.testing.assert_array_equal(*logits)
+    apart, one = (replace(table, datasets=names) for names in (tuple(map(str, range(len(table)))), ("all",) * len(table)))
+    apart, one = (training_set(each, WordEncoder()) for each in (apart, one))
+    np.testing.assert_array_equal(*(learners.fit_segments(each).logits(each.features) for each in (apart, one)))
+    np.testing.assert_array_equal(*(segment_logits(each, each.features) for each in (apart, one)))
