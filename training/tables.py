@@ -8,6 +8,7 @@ which gives a little bias for a bounded variance (Ionides 2008). Knows no learne
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class TrainingData:
     Attributes:
         table: the log's queries first, in the log's order; actions with a learned stop rule have no weight there yet.
         log: the samples.
-        digests: sha256 of every file read, by name.
+        digests: sha256 of every file read, by name; see `digests_of`.
         live: how many live rows were used, and how many were not, by reason.
     """
 
@@ -78,7 +79,7 @@ def load_training_data(
         raise DatasetError(f"no samples in {', '.join(map(str, paths)) or 'no files'}: collect a log first, live traffic alone is partial")
     log = SampleLog.of(samples_together(logs, "the logs together"))
     table = label(log, default_actions(log) if actions is None else actions, seed=seed)
-    digests = {path.name: digest_file(path) for path in paths}
+    digests = digests_of(paths)
     if not live:
         return TrainingData(table, log, digests)
     partial, counts = live_table(pl.concat(live), table.actions, max_weight=max_weight)
@@ -124,6 +125,13 @@ def live_rows(paths: Sequence[Path]) -> pl.DataFrame:
     import polars as pl
 
     return pl.concat([rows_frame([]), *(_read(path)[1] for path in paths)])
+
+
+def digests_of(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of files, by name; by their path where others have the same name."""
+    each = list(dict.fromkeys(paths))
+    names = Counter(path.name for path in each)
+    return {path.name if names[path.name] == 1 else path.as_posix(): digest_file(path) for path in each}
 
 
 def digest_file(path: Path) -> str:

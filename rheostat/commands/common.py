@@ -107,11 +107,11 @@ def track(context: typer.Context, uri: str | None, report: object, *inputs: Path
     if uri is None:
         return
     from rheostat.data.errors import RegistryError
-    from rheostat.training.tables import digest_file
+    from rheostat.training.tables import digests_of
     from rheostat.training.tracking import log_report
 
     params = {name: value for name, value in context.params.items() if name not in ("mlflow", "json") and value is not None}
-    digests = {path.name: digest_file(path) for path in inputs if path.is_file()}
+    digests = digests_of([path for path in inputs if path.is_file()])
     try:
         run_id = log_report(uri, context.info_name or "", report, params=params, digests=digests)
     except RegistryError as error:

@@ -12,7 +12,7 @@ from rheostat.data.schema import Decision, Outcome, Reward, Sample
 from rheostat.data.segment_files import export_segment, rows_frame
 from rheostat.data.segments import Row
 from rheostat.data.store import OutcomeStore
-from rheostat.training.tables import digest_file, live_table, load_training_data
+from rheostat.training.tables import digest_file, digests_of, live_table, load_training_data
 from tests.training.conftest import write_store
 
 ACTIONS = ("m/direct@8", "m/cot@64")
@@ -165,3 +165,13 @@ def test_a_sample_in_two_logs_counts_once_and_one_that_differs_is_refused(log, t
     write_samples(tmp_path / "other.parquet", changed)
     with pytest.raises(DatasetError, match="comes more than once"):
         load_training_data([log, tmp_path / "other.parquet"])
+
+
+def test_files_of_one_name_keep_a_digest_each(tmp_path):
+    paths = [tmp_path / folder / "log.parquet" for folder in ("a", "b")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        path.write_text(str(number))
+    found = digests_of([*paths, paths[0]])
+    assert found == {str(path): digest_file(path) for path in paths}
+    assert digests_of(paths[:1]) == {"log.parquet": digest_file(paths[0])}
