@@ -5,6 +5,7 @@ Any number of processes may read and close segments while one writes; see `store
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from rheostat.data.schema import Decision, Outcome, Reward, Sample, id_at
 from rheostat.data.segments import Row, Segment, SegmentState
 
 PAGE_ROWS = 2_000
+
+_log = logging.getLogger(__name__)
 
 
 class SampleKey(NamedTuple):
@@ -92,7 +95,10 @@ class OutcomeReader:
             return segments.rows_after(connection, seq, limit)
 
     def finished_since(self, created_s: float) -> Iterator[tuple[Decision, Outcome]]:
-        """All decisions made since then (Unix seconds) that have an outcome, with it; a page at a time, in order of time."""
+        """All decisions made since then (Unix seconds) that have an outcome, with it; a page at a time, in order of time.
+
+        A damaged one is left out, and named in the log: it must not take the others with it.
+        """
         after = id_at("d", created_s)
         while rows := self._query(
             """SELECT d.decision_id, d.body, e.body FROM decisions d JOIN events e ON e.decision_id = d.decision_id
@@ -100,8 +106,13 @@ class OutcomeReader:
             after,
             PAGE_ROWS,
         ):
-            for _, decision, outcome in rows:
-                yield msgspec.msgpack.decode(decision, type=Decision), msgspec.msgpack.decode(outcome, type=Outcome)
+            for name, decision, outcome in rows:
+                try:
+                    found = msgspec.msgpack.decode(decision, type=Decision), msgspec.msgpack.decode(outcome, type=Outcome)
+                except msgspec.DecodeError as error:
+                    _log.warning("decision %s cannot be read and is left out: %s", name, error)
+                    continue
+                yield found
             after = rows[-1][0]
 
     def counts(self) -> Counts:

@@ -104,6 +104,21 @@ def test_finished_decisions_come_over_many_pages_each_once(
     assert all(seen.decision_id == result.decision_id for seen, result in found)
 
 
+def test_a_damaged_record_takes_no_other_with_it(
+    store: OutcomeStore, decision: MakeDecision, outcome: MakeOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [msgspec.structs.replace(decision(i), decision_id=new_id("d")) for i in range(3)]
+    for one in made:
+        store.put(one)
+        store.put(msgspec.structs.replace(outcome(1), decision_id=one.decision_id))
+    store.flush()
+    with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE events SET body = x'c1' WHERE decision_id = ?", (made[1].decision_id,))
+
+    assert [seen.decision_id for seen, _ in store.finished_since(0.0)] == [made[0].decision_id, made[2].decision_id]
+    assert made[1].decision_id in caplog.text
+
+
 def test_a_record_without_bytes_is_rejected_and_the_others_are_kept(store: OutcomeStore, decision: MakeDecision) -> None:
     store.put(decision(1))
     store.put(msgspec.structs.replace(decision(2), prompt_text="\ud800"))

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import sqlite3
@@ -90,7 +91,7 @@ def test_a_crash_after_logging_does_not_log_again(tracking, path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["body = x'c1'", "body = cast('{}' AS BLOB)"])
 def test_a_segment_with_a_damaged_row_holds_up_no_other_and_is_tried_again(tracking, path, damage, caplog):
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         (seq, body) = connection.execute("SELECT seq, body FROM events WHERE kind = 'outcome' ORDER BY seq LIMIT 1").fetchone()
         connection.execute(f"UPDATE events SET {damage} WHERE seq = ?", (seq,))
     with pytest.raises(NotAllShippedError, match=r"1 of 3 segments .* damaged row") as caught:
@@ -102,7 +103,7 @@ def test_a_segment_with_a_damaged_row_holds_up_no_other_and_is_tried_again(track
     assert ship_loop(path, tracking.uri, stop) == 1
     assert "damaged row" in caplog.text
     assert len(runs_of(tracking.uri, path)) == 3
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE events SET body = ? WHERE seq = ?", (body, seq))
     assert [s.rows for s in ship_once(path, tracking.uri)] == [3]
 
