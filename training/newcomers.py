@@ -107,11 +107,11 @@ def _linear(head: Linear, kin: Array, shift: float = 0.0) -> Linear:
 
 
 def _costs(costs: CostHead, kin: Array, action: Action, others: Sequence[Action]) -> CostHead:
-    """Tokens and seconds of the kin, scaled by how many times their budget the action has."""
+    """Tokens of the kin, scaled by how many times their budget the action has; their seconds, for samples come side by side."""
     budgets = np.log([samples_of(other) for other in others])
     shift = float(np.log(samples_of(action)) - budgets @ kin)
     changed: dict[str, Any] = {name: np.append(getattr(costs, name), getattr(costs, name) @ kin) for name in _PER_ACTION}
-    return replace(costs, log_tokens=_linear(costs.log_tokens, kin, shift), log_latency=_linear(costs.log_latency, kin, shift), **changed)
+    return replace(costs, log_tokens=_linear(costs.log_tokens, kin, shift), log_latency=_linear(costs.log_latency, kin), **changed)
 
 
 def _settled(bundle: Bundle, seen: OutcomeTable) -> Predictor:

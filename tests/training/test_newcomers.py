@@ -100,3 +100,13 @@ def test_no_outcomes_shift_nothing():
 def test_an_action_that_is_there_is_refused():
     with pytest.raises(DatasetError, match="already"):
         with_action(fitted().bundle, Action.parse(SPELLINGS[0]))
+
+
+def test_more_samples_take_more_tokens_and_no_more_seconds():
+    features = rows(simulated_table().texts[:50])
+    bundle = fitted().bundle
+    costs = with_action(bundle, Action.parse("small/self_consistency(k=32)@6144")).predictor.costs
+    votes = SPELLINGS.index("small/self_consistency(k=8)@1536")
+    tokens, seconds = costs.tokens(features), costs.latency_s(features)
+    assert (tokens[:, -1] > tokens[:, votes]).all()
+    assert (seconds[:, -1] <= seconds[:, :-1].max(axis=1) + 1e-9).all()
