@@ -69,6 +69,9 @@ def _arguments(arguments: Any) -> dict[str, Any] | None:
 
 
 def _spelled(value: Any) -> str | None:
-    """One spelling; None where half a surrogate pair is in it, which JSON can write and no later step can encode."""
-    spelled = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    """One spelling; None where half a surrogate pair is in it, which JSON can write and no later step can encode, or no end of nesting."""
+    try:
+        spelled = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    except RecursionError:  # it was just not too deep to be read
+        return None
     return spelled if is_encodable(spelled) else None

@@ -28,6 +28,11 @@ def test_what_is_no_json_is_no_answer(text):
     assert canonical_json(text) is None
 
 
+@pytest.mark.parametrize("depth", [*range(900, 1000), 100_000])
+def test_calls_that_are_nested_without_end_are_no_answer(depth):
+    assert canonical_calls((call(arguments='{"a":' + "[" * depth + "]" * depth + "}"),), TOOLS) is None or depth < 1000
+
+
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [
