@@ -10,7 +10,8 @@ import msgspec
 
 from rheostat.data.errors import ActionError, RequestError
 from rheostat.data.schema import Action, Constraints
-from rheostat.serving.decoding import of_validation
+from rheostat.data.spelling import did_you_mean
+from rheostat.serving.decoding import MAX_NAME, of_validation
 
 MAX_DEADLINE_MS = 3_600_000
 HEADER_PREFIX = "x-rheostat-"
@@ -86,7 +87,8 @@ def read_options(body: Options | None, headers: Headers) -> Options:
         parsed = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
         wrong = of_validation(given, Options, error, strict=False)
-        raise RequestError(f"header {wrong}", param=header_of(wrong.param or "")) from error
+        name = header_of(wrong.param or "")
+        raise RequestError(f"{name}: {str(wrong).partition(': ')[2]}", param=name) from error
     _check_finite(parsed, given)
     given_in_body = ((name, getattr(body, name)) for name in Options.__struct_fields__) if body is not None else ()
     set_in_body = {name: value for name, value in given_in_body if value != getattr(_UNSET, name)}
@@ -104,8 +106,10 @@ def _header_options(headers: Headers) -> dict[str, str]:
             continue
         option = name.removeprefix(HEADER_PREFIX).replace("-", "_")
         if option not in Options.__struct_fields__:
-            known = ", ".join(map(header_of, Options.__struct_fields__))
-            raise RequestError(f"{name}: unknown header; known are {known}", param=name, code="unknown_field")
+            known = [header_of(each) for each in Options.__struct_fields__]
+            shown = name[:MAX_NAME]
+            told = f"{shown}: unknown header: {did_you_mean(shown, known)}known are {', '.join(known)}"
+            raise RequestError(told, param=shown, code="unknown_field")
         if option in given:
             raise RequestError(f"{name}: the header is given twice", param=name, code="duplicate_key")
         given[option] = raw_value.decode("latin-1").strip()
@@ -116,7 +120,7 @@ def _check_finite(options: Options, given: Mapping[str, str]) -> None:
     for name in given:
         value = getattr(options, name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise RequestError(f"header {name}: {value} is no number", param=header_of(name))
+            raise RequestError(f"{header_of(name)}: {value} is no number", param=header_of(name))
 
 
 def header_of(option: str) -> str:

@@ -66,6 +66,19 @@ def test_a_wrong_option_header_is_named(name, value):
     assert caught.value.param in (name.decode(), "rheostat.action")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (b"x-rheostat-deadline-ms", b"soon", "x-rheostat-deadline-ms: 'soon' does not fit: it must be a number above 0"),
+        (b"x-rheostat-deadlin-ms", b"5", "x-rheostat-deadlin-ms: unknown header: did you mean 'x-rheostat-deadline-ms'\\? known are"),
+        (b"x-rheostat-max-cost-usd", b"inf", "x-rheostat-max-cost-usd: inf is no number"),
+    ],
+)
+def test_a_wrong_header_is_told_by_its_own_name_with_what_may_be(name, value, message):
+    with pytest.raises(RequestError, match=f"^{message}"):
+        parse_chat(body(), [(name, value)])
+
+
 def test_internal_headers_are_not_a_clients_to_set():
     assert parse_chat(body(), [(b"x-rheostat-internal-tenant", b"root")]).query.constraints == parse_chat(body()).query.constraints
 
