@@ -96,11 +96,12 @@ class SingleAction:
             return Aim(situation.paced, attainable=True)
         if situation.confidence is None:
             return Aim(*self._paths.of(situation.allowed).for_target(situation.target))
-        promised = self._paths.promised(situation.allowed, situation.confidence)
-        if promised.attainable > 0:
-            return Aim(*promised.for_target(situation.target))
-        # Where nothing can be promised, the estimate is the best there is to go by.
-        return Aim(self._paths.of(situation.allowed).for_target(situation.target)[0], attainable=False)
+        multiplier, holds = self._paths.promised(situation.allowed, situation.confidence).for_target(situation.target)
+        if holds:
+            return Aim(multiplier, attainable=True)
+        # On few queries the cheapest policies promise as much as any: what is not promised costs no less than the estimate.
+        estimated, _ = self._paths.of(situation.allowed).for_target(situation.target)
+        return Aim(max(multiplier, estimated), attainable=False)
 
 
 def _unhindered(situation: Situation, multiplier: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,19 @@ def test_without_fresh_queries_nothing_is_promised_and_the_estimate_decides(sing
         plain, asked = single.rule(situation(target=target)), single.rule(confident(target))
         assert (asked.action, asked.multiplier) == (plain.action, plain.multiplier)
         assert (asked.promised, asked.feasible) == (False, False)
+
+
+@pytest.mark.parametrize("n_fresh", [2, 5])
+def test_few_fresh_queries_that_all_policies_got_right_make_no_decision_cheaper(n_fresh):
+    """They promise as much of the cheapest policy as of the dearest: too little, and no reason to take the cheapest."""
+    bundle = promising_bundle()
+    easy = np.flatnonzero(bundle.held_out.reward.min(axis=1) > 0.9)[:n_fresh]
+    fresh = np.isin(np.arange(800), easy)
+    few = SingleAction(bundle.guard, known_paths(replace(bundle, held_out=bundle.held_out._replace(fresh=fresh))))
+    for target in (0.8, 0.93):
+        plain, asked = few.rule(situation(target=target)), few.rule(confident(target))
+        assert not asked.promised
+        assert (asked.action, asked.multiplier) == (plain.action, plain.multiplier)
 
 
 def test_a_cap_or_a_load_that_changes_the_choice_takes_the_promise(sure):
