@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rheostat.data.ledger import Price
     from rheostat.training.guarantee_check import Check
     from rheostat.training.guarantee_live import LiveGuarantee
+    from rheostat.training.ope_log import LiveLog
     from rheostat.training.outcomes import OutcomeTable
 
 Encoder = Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")]
@@ -132,7 +133,13 @@ def _guarantee_live(log: Path, policy: Path, target: float, delta: float, *, pri
     rows = [_promise_row(name, each) for name, each in [("all traffic", found), *found.tiers.items()]]
     title = f"accuracy {target:g} at {1 - delta:.0%}, rewards weighted by up to {1 / found.smallest_propensity:.3g}"
     show(title, ["traffic", "questions", "verdict", "accuracy", "at least", "multiplier (USD)"], rows, json=json, value=found)
+    _tell_counts(live)
     return found
+
+
+def _tell_counts(log: LiveLog) -> None:
+    """How many rows of a live log were used, and how many were not and why."""
+    typer.echo(f"live rows: {', '.join(f'{count} {fate}' for fate, count in log.counts.items())}", err=True)
 
 
 def _promise_row(name: str, found: LiveGuarantee) -> list[object]:
@@ -192,8 +199,8 @@ def ope(
     context: typer.Context,
     logs: Annotated[list[Path], typer.Argument(help="Stores (SQLite) and segments (Parquet) of live traffic.")],
     policy: Annotated[Path, typer.Option(help="Folder of the bundle to evaluate.")],
-    target: Annotated[float, typer.Option(help="Accuracy the bundle is asked for.")] = 0.9,
-    min_ess: Annotated[float, typer.Option(help="Effective sample size below which nothing is estimated.")] = 50.0,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Accuracy the bundle is asked for.")] = 0.9,
+    min_ess: Annotated[float, typer.Option(min=0, help="Effective sample size below which nothing is estimated.")] = 50.0,
     prices: Prices = None,
     mlflow: Mlflow = None,
     seed: Seed = 0,
@@ -221,6 +228,7 @@ def ope(
     seen = found.diagnostics
     title = f"{seen.n} rows, effective {seen.ess:.1f}, overlap {seen.overlap:.3f}, largest weight {seen.max_weight:.1f}"
     show(title, ["estimator", "value", "95% bootstrap", "95% Bernstein"], rows, json=json, value=found)
+    _tell_counts(log)
     track(context, mlflow, found, *logs)
     if found.refused:
         typer.echo(f"refused: {found.refused}", err=True)

@@ -162,6 +162,7 @@ def test_the_command_reads_a_store_and_says_every_estimate(tmp_path):
     assert set(found.estimates) == set(ESTIMATORS)
     assert found.estimates["dr"].low <= TRUTH <= found.estimates["dr"].high
     assert found.diagnostics.n == 400
+    assert "live rows: 400 used" in CliRunner().invoke(app, arguments).stderr
     refused = CliRunner().invoke(app, [*arguments, "--min-ess", "1000"])
     assert refused.exit_code == 1
     assert "are needed: log more" in refused.stderr
