@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import itertools
 import random
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import ascii_uppercase
@@ -157,7 +158,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
             for line_number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield line_number, line
+                    yield line_number, line.removeprefix(BOM_UTF8)
     except (OSError, EOFError) as error:
         raise DatasetError(f"cannot read the task set {path.name}: {error}: give the path of a .jsonl or .jsonl.gz file") from error
 

@@ -117,6 +117,12 @@ def test_a_compressed_file_is_sampled_by_seed(tmp_path: Path) -> None:
     assert len(load_tasks(str(path), n=500)) == 50
 
 
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    assert [task.text for task in load_tasks(str(path))] == ["q"]
+
+
 GOOD = {"id": "a", "question": "q", "answer": "1"}
 
 

@@ -39,6 +39,12 @@ def test_a_wrong_file_is_a_sentence_that_names_the_place(text, message):
         config.parse(text)
 
 
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_it(tmp_path):
+    path = tmp_path / "rheostat.toml"
+    path.write_text(BACKEND, encoding="utf-8-sig")
+    assert config.load(path) == config.parse(BACKEND)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot read the config file"):
         config.load(tmp_path / "none.toml")

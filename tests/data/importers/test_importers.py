@@ -244,7 +244,8 @@ def test_wide_tables_are_read_from_csv_and_parquet(tmp_path):
     columns = {"sample_id": ["s"], "prompt": ["Q?"], "eval_name": ["e"], "m": [0.5], "m|model_response": ["A"], "m|total_cost": [0.25]}
     pl.DataFrame(columns).write_csv(tmp_path / "t.csv")
     pl.DataFrame(columns).write_parquet(tmp_path / "t.parquet")
-    for name in ("t.csv", "t.parquet"):
+    (tmp_path / "marked.csv").write_text((tmp_path / "t.csv").read_text(), encoding="utf-8-sig")
+    for name in ("t.csv", "marked.csv", "t.parquet"):
         (sample,) = checked(list(read_wide_scores(tmp_path / name)))
         assert (sample.dataset, sample.model, sample.correct, sample.cost_usd, sample.answer) == ("e", "m", 0.5, 0.25, "a")
 
