@@ -115,7 +115,8 @@ def _call_hook(owner: Any, name: str, *given: Any) -> None:
 
 def _check_needs(test: Callable[..., Any], *, given: int = 0) -> None:
     """Refuse a test that wants more than it is given, as fixtures and parameters: it would fail whatever the solution is."""
-    parameters = list(inspect.signature(test).parameters.values())[given:]
+    # A decorator may give what the function below it asks for, as unittest.mock.patch does.
+    parameters = list(inspect.signature(test, follow_wrapped=False).parameters.values())[given:]
     wanted = [each.name for each in parameters if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     if wanted:
         name = getattr(test, "__name__", "a test")

@@ -172,6 +172,8 @@ def test_tests_that_no_solution_could_pass_are_unusable(tests: str, why: str) ->
         "try:\n    import no_such_package\nexcept ImportError:\n    pass\nassert limit == 3",
         "def test_a(n=3, *more, **named): assert limit == n",
         "from functools import partial\ndef check(n): assert limit == n\ntest_a = partial(check, 3)",
+        "from unittest import TestCase, mock\nclass T(TestCase):\n    @mock.patch('os.getcwd')\n    def test_a(self, cwd): assert cwd",
+        "from unittest import mock\n@mock.patch('os.getcwd')\ndef test_a(cwd): assert limit == 3",
         "import os.path, json, unittest.mock\nfrom collections import abc\nassert limit == 3",
     ],
 )
