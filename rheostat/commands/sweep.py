@@ -82,15 +82,23 @@ def sweep(
         raise typer.Exit(1)
 
 
-def run_whole(
-    actions: Sequence[str], tasks: Sequence[Query], config: Config, state: Path, path: Path, *, verifier: Verifier | None, seed: int
-) -> Swept:
-    """Run strategies whole into a store that has other records too, on every model where they name none."""
-    from rheostat.equipment import equipped
-    from rheostat.training.sweep import CONCURRENCY, Course
+def whole_course(actions: Sequence[str], tasks: Sequence[Query], config: Config, *, verifier: Verifier | None, seed: int) -> Course:
+    """Strategies to be run whole, on every model where they name none.
+
+    Raises:
+        ActionError: one of them is misspelled.
+    """
+    from rheostat.training.sweep import Course
 
     wanted = _spelled(actions, config.models, DEFAULT_TOKENS)
-    course = Course(tasks=tasks, actions=wanted, seed=seed, verifier=verifier, prices=config.prices)
+    return Course(tasks=tasks, actions=wanted, seed=seed, verifier=verifier, prices=config.prices)
+
+
+def run_whole(course: Course, config: Config, state: Path, path: Path) -> Swept:
+    """Run strategies whole into a store that has other records too."""
+    from rheostat.equipment import equipped
+    from rheostat.training.sweep import CONCURRENCY
+
     return run_course(course, equipped(config, state), state, path, concurrency=CONCURRENCY)
 
 

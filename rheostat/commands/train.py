@@ -66,7 +66,7 @@ def collect(
 
     Example: rheostat collect --tasks pocket --n 400 --backend pocket=http://127.0.0.1:8100 --export log.parquet
     """
-    from rheostat.commands.sweep import run_whole
+    from rheostat.commands.sweep import run_whole, whole_course
     from rheostat.data.tasks import load_tasks
     from rheostat.data.verifiers import verifier as verifier_named
 
@@ -74,8 +74,10 @@ def collect(
     queries = load_tasks(tasks, n=n, seed=seed)
     grader = None if verifier is None else verifier_named(verifier, sandbox=loaded.sandbox.sandbox)
     path = store or state / "samples.db"
+    # Before anything is spent: a misspelled action is told now, not after hours of sampling.
+    course = whole_course(action, queries, loaded, verifier=grader, seed=seed) if action else None
     collected = _draw_samples(queries, sampler, loaded, path, concurrency=concurrency, verifier=grader, seed=seed)
-    whole = run_whole(action, queries, loaded, state, path, verifier=grader, seed=seed) if action else None
+    whole = None if course is None else run_whole(course, loaded, state, path)
     exported = None if export is None else _export(path, export, whole)
     _show_collected(collected, whole, exported, json)
 

@@ -89,6 +89,14 @@ def test_collect_exports_samples_and_whole_runs_as_one_log(swept):
         assert log.filter(log["strategy"] != "cot")["completion_tokens"].min() > 0
 
 
+def test_collect_tells_a_misspelled_action_before_it_samples(swept):
+    sweep, server, _ = swept
+    result = sweep("--sampler", "cot:0.8:2", "--action", "mtcs(sims=2)", command="collect")
+
+    assert "unknown strategy 'mtcs'" in str(result.exception)
+    assert server.generated_tokens == 0
+
+
 def test_collect_names_runs_that_failed(swept):
     sweep, server, _ = swept
     sweep("--sampler", "cot:0.8:2", command="collect")
