@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +16,14 @@ from typer.testing import CliRunner
 from rheostat.cli import app
 from rheostat.commands.common import CHAMPION_FOLDER, CONFIG, load_config
 from rheostat.commands.loop import _follow, _keep_champion
+from rheostat.data.outcomes import OutcomeReader
 from rheostat.router.bundle import Bundle
 from rheostat.serving.checkup import check_surroundings
 from rheostat.serving.config import load
 from rheostat.training.registry import Registry, Training
+from rheostat.training.ship import NotAllShippedError
 from rheostat.training.tracking_server import TrackingServer
+from tests.training.conftest import write_store
 from tests.training.make import bundle, table
 
 
@@ -110,3 +116,17 @@ def test_what_a_kill_left_between_two_champions_is_cleared_away(tmp_path):
     _keep_champion(registry, folder)
     assert (folder / "manifest.json").read_text() == "1"
     assert not (tmp_path / f".{CHAMPION_FOLDER}-new").exists()
+
+
+def test_shipping_shows_what_went_and_ends_with_what_did_not(state, tmp_path):
+    path, shown = tmp_path / "s.db", tmp_path / "shown.json"
+    write_store(path, 2)
+    with OutcomeReader(path) as store:
+        store.close_segment()
+    write_store(path, 2, start=2)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE events SET body = x'c1' WHERE seq = 1")
+    with TrackingServer(tmp_path / "mlflow") as tracking:
+        ended = CliRunner().invoke(app, ["ship", "--store", str(path), "--tracking", tracking.uri, "--json", str(shown)])
+    assert isinstance(ended.exception, NotAllShippedError)
+    assert [segment["rows"] for segment in json.loads(shown.read_text())] == [2]
