@@ -276,11 +276,8 @@ def _points(spend: Spend, boot: Bootstrap) -> list[Point]:
     """The undominated settings, cheapest first."""
     cost, accuracy = spend.cost.mean(axis=0), spend.reward.mean(axis=0)
     kept = frontier(accuracy, cost)
-    low, high = np.quantile(boot.means(spend.reward[:, kept]), [0.025, 0.975], axis=0)
-    return [
-        Point(cost=float(cost[k]), accuracy=float(accuracy[k]), low=float(below), high=float(above))
-        for k, below, above in zip(kept, low, high, strict=True)
-    ]
+    found = zip(cost[kept], boot.shares(spend.reward[:, kept]), strict=True)
+    return [Point(cost=float(paid), accuracy=share.value, low=share.low, high=share.high) for paid, share in found]
 
 
 def _apgr(spend: Spend, bench: Bench) -> float:

@@ -41,6 +41,18 @@ class Bootstrap:
         """Mean of (n,) values with its percentile interval."""
         return interval_of(float(values.mean()), self._weight @ values)
 
+    def shares(self, rewards: Array) -> list[Interval]:
+        """Means of (n, L) rewards in [0, 1] with percentile intervals, which are no points where all are right or all wrong.
+
+        The share of all queries of which none of n may show has the exact bound 1 - TAIL^(1/n); all of it may be otherwise.
+        """
+        unseen = 1.0 - TAIL ** (1.0 / len(rewards))
+        found = map(interval_of, rewards.mean(axis=0), self.means(rewards).T)
+        return [
+            Interval(p, min(low, p * (1 - unseen)), min(max(high, p + (1 - p) * unseen), 1.0))
+            for p, low, high in ((each.value, each.low, each.high) for each in found)
+        ]
+
     def sure_interval(self, values: Array) -> Interval:
         """Mean of (n,) differences of rewards or utilities, with an interval for verdicts: it holds also on few or skewed ones.
 

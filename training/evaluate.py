@@ -119,17 +119,16 @@ def points(
     curve: Curve, names: list[str], boot: Bootstrap, *, labels: list[str] | None = None, multipliers: Array | None = None
 ) -> list[Point]:
     """A curve's settings as points."""
-    draws = boot.means(curve.reward)
     return [
         Point(
             name=labels[index] if labels else "router",
-            accuracy=interval_of(float(curve.reward[:, index].mean()), draws[:, index]),
+            accuracy=accuracy,
             cost_usd=float(curve.cost_usd[:, index].mean()),
             tokens=float(curve.tokens[:, index].mean()),
             mix=_mix(curve, index, names),
             multiplier_usd=None if multipliers is None else float(multipliers[index]),
         )
-        for index in range(curve.reward.shape[1])
+        for index, accuracy in enumerate(boot.shares(curve.reward))
     ]
 
 

@@ -23,7 +23,7 @@ from rheostat.router.rules import MultiplierPath, choose_rows, multiplier_grid
 from rheostat.router.sequential import SequentialPolicy
 from rheostat.training import sequential
 from rheostat.training.baselines import WORTH, Costed, policy_utility, scale_usd
-from rheostat.training.bootstrap import Bootstrap, Interval, interval_of
+from rheostat.training.bootstrap import Bootstrap, Interval
 from rheostat.training.curves import Spend
 from rheostat.training.draws import Draws, draw
 from rheostat.training.evaluation import SequentialPoint, SequentialReport
@@ -208,14 +208,13 @@ def _report(plan: Plan, test: Part, table: _Table, allowed: Interval, seed: int)
     spend = spend_at(plan.policy, test, plan.arms, table.prices, worths)
     ways = gain(plan.policy, test, plan.arms, table.prices)
     used = allowed.low > 0
-    means = boot.means(spend.reward)
     points = [
         SequentialPoint(
             multiplier_usd=float(plan.path.multiplier[at]),
             cost_usd=float(spend.cost[:, at].mean()),
-            accuracy=interval_of(float(spend.reward[:, at].mean()), means[:, at]),
+            accuracy=accuracy,
         )
-        for at in range(len(worths))
+        for at, accuracy in enumerate(boot.shares(spend.reward))
     ]
     bounds = f"{allowed.value:+.4f} (95% interval {allowed.low:+.4f} to {allowed.high:+.4f})"
     told = f"utility over the prompt-only router on calibration queries {bounds}"

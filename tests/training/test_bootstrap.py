@@ -56,3 +56,20 @@ def test_a_sure_interval_of_many_queries_is_hardly_wider_than_a_plain_one():
 def test_what_may_be_lost_is_at_least_what_was_lost():
     values = np.array([0.1] * 9 + [-5.0])
     assert Bootstrap(10).sure_interval(values).low < -1.0
+
+
+@pytest.mark.parametrize(("p", "n"), [(1.0, 9), (0.99, 40), (0.5, 40), (0.02, 100), (0.0, 9)])
+def test_shares_are_covered_also_where_all_are_right_or_all_wrong(p, n):
+    rewards = (np.random.default_rng(n).random((n, 400)) < p).astype(float)
+    found = Bootstrap(n).shares(rewards)
+    assert np.mean([each.low <= p <= each.high for each in found]) >= 0.9
+    assert all(0 <= each.low < each.high <= 1 for each in found)
+    assert all(each.low <= each.value <= each.high for each in found)
+
+
+def test_shares_of_rewards_on_both_sides_have_percentile_intervals():
+    rewards = np.random.default_rng(0).random((500, 3))
+    boot = Bootstrap(500)
+    for column, found in enumerate(boot.shares(rewards)):
+        plain = boot.interval(rewards[:, column])
+        assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high))
