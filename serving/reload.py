@@ -70,12 +70,14 @@ class FolderSource:
             raise RegistryError(f"there is no bundle in {self._folder}: fit one with `rheostat train`") from error
         return hashlib.sha256(manifest).hexdigest()[:16]
 
-    async def fetch(self, version: str, folder: Path) -> None:  # noqa: ARG002 - a folder holds one version
-        """Copy the folder."""
+    async def fetch(self, version: str, folder: Path) -> None:
+        """Copy the folder, which must hold the version before and after: a copy of two versions is neither."""
         try:
             await asyncio.to_thread(shutil.copytree, self._folder, folder, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise RegistryError(f"the bundle in {self._folder} cannot be copied: {error}") from error
+        if await self.latest() != version:
+            raise RegistryError(f"the bundle in {self._folder} changed while it was copied: it is fetched at the next look")
 
 
 class Cache:

@@ -1,6 +1,7 @@
 import asyncio
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightgbm
 import numpy as np
@@ -40,7 +41,8 @@ class Shelf:
 
     async def fetch(self, version, folder):
         self.fetched.append(version)
-        await FolderSource(self.folders[version]).fetch(version, folder)
+        source = FolderSource(self.folders[version])
+        await source.fetch(await source.latest(), folder)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +262,29 @@ async def test_the_watcher_goes_on_until_it_is_cancelled(made):
 async def test_a_folder_without_a_bundle_says_what_to_do(tmp_path):
     with pytest.raises(RegistryError, match="rheostat train"):
         await FolderSource(tmp_path).latest()
+
+
+async def test_a_copy_torn_by_another_version_refuses_neither(tmp_path, bundles, monkeypatch):
+    served, copy = tmp_path / "champion", shutil.copytree
+    copy(bundles["one"], served)
+    watcher, decider = watch(FolderSource(served), tmp_path / "cache")
+
+    def replaced_half_way(source, target, **options):
+        copy(source, target, **options)
+        shutil.rmtree(served)
+        copy(bundles["two"], served)
+        shutil.copy(served / "arrays.npz", target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rheostat.serving.reload.shutil", SimpleNamespace(**vars(shutil) | {"copytree": replaced_half_way}))
+        assert not await watcher.check()
+    assert "changed while it was copied" in watcher.status.error
+    assert await watcher.check()
+    assert decider.version == "two"
+    shutil.rmtree(served)
+    copy(bundles["one"], served)
+    assert await watcher.check()
+    assert (decider.version, watcher.status.error) == ("one", None)
 
 
 async def test_a_registry_that_cannot_be_reached_says_where(unused_tcp_port):
