@@ -2,7 +2,8 @@
 
 Dual ascent on the price of accuracy: a query that cost less than its share raises the multiplier, one that cost more
 lowers it. What was saved or overspent so far is spread over a horizon and added to every share, so that an error in the
-past is made good and does not just stop. It is bounded: what months of cheap queries left is not spent in a day. Knows spend and budget, nothing of actions.
+past is made good and does not just stop. It is bounded: what months of cheap queries left is not spent in a day. Knows spend
+and budget, nothing of actions.
 Source: Balseiro and Gur 2019 (adaptive pacing).
 """
 
