@@ -14,7 +14,7 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -197,10 +197,17 @@ class Watcher:
         self._soon.set()
 
     async def check(self) -> bool:
-        """Look once. Returns whether the source's latest bundle is the one being served."""
+        """Look once. Returns whether the source's latest bundle is the one being served, under the configuration as it is."""
+        # In this order: where the bundle does not fit a changed configuration, the next one may.
+        is_latest = await self._tried(self._update)
+        is_up_to_date = await self._tried(self._bring_up_to_date)
+        if is_latest and is_up_to_date and self.status.error:
+            self.status = msgspec.structs.replace(self.status, error=None)
+        return is_latest and is_up_to_date
+
+    async def _tried(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            await self._bring_up_to_date()
-            return await self._update()
+            return await step()
         except (RheostatError, OSError) as error:
             self._failed(str(error) or f"the source of bundles did not answer within {LOOK_S} s")
         except Exception as error:  # the loop must outlive whatever a registry sends
@@ -219,8 +226,6 @@ class Watcher:
             return False
         if version != self.status.version:
             await self._take(version)
-        if self.status.error:
-            self.status = ReloadStatus(version=version, failures=self.status.failures)
         return True
 
     async def _take(self, version: str) -> None:
@@ -241,11 +246,12 @@ class Watcher:
             self._cache.keep(version, folder)
             self._swap(version, made)
 
-    async def _bring_up_to_date(self) -> None:
+    async def _bring_up_to_date(self) -> bool:
         """Serve the same bundle with a new controller, where one was asked for since."""
         if self._made is not None and self._made.n_asked < self._n_asked:
             self._made = await asyncio.to_thread(self._make, self._made.bundle)
             self._decider.swap(self._made.serving)
+        return True
 
     def _swap(self, version: str, made: _Made) -> None:
         self._made = made
