@@ -11,14 +11,15 @@ from rheostat.policies.prompts import check
 CHECK_TOKENS = 96
 # What a negation does not reach across: the end of its clause ("It is not 11, so the attempt is wrong").
 _WORD = r"\s+(?!(?:so|but|and|as|because|since|thus|hence|therefore|then|which|-)(?!\S))[^\s,;:.!?()–—]+"
-_NEGATION = r"(?:\b(?:not(?!\s+only)|never|cannot|neither|nothing|without|free\s+(?:of|from)|no(?!\s+doubt))|n['’]t)"
+_NEGATION = r"(?:\b(?:not(?!\s+only)|never|cannot|neither|nothing|without|avoid(?:s|ed|ing)?|free\s+(?:of|from)|no(?!\s+doubt))|n['’]t)"
 _HARDLY = r"\b(?:hardly|barely|almost|nearly|partly|partially|mostly)\s+(?=correct|right)"
 # "The correct answer is 12" tells a result and says nothing of the attempt.
 _RESULT = r"\s+(?:\w+\s+)?(?:answer|result|solution|value)\s+(?:is|was|would|should)\b"
+_BAD = r"wrong|incorrect|(?<!\bfor )(?:mistakes?|errors?)(?!:\s?none)"  # who looks for errors has found none yet
 # A word that says good or bad, and a negation up to five words before it, which turns it round.
 _VERDICT = re.compile(
     rf"(?P<denied>{_NEGATION}(?:{_WORD}){{0,5}}?\s+[\"'“‘*_]{{0,3}}|{_HARDLY})?"
-    rf"\b(?:(?P<good>correct|right(?!\s*,)|(?:errors?|mistakes?)-free)(?!{_RESULT})|wrong|incorrect|mistakes?|errors?)\b"
+    rf"\b(?:(?P<good>correct|right(?!\s*,)|(?:errors?|mistakes?)-free)(?!{_RESULT})|{_BAD})\b"
     r"(?![^.!?\n]{0,40}\?)",  # what is asked is not said
     re.IGNORECASE,
 )

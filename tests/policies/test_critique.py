@@ -38,6 +38,9 @@ APPROVALS = [
     "It is error-free.",
     "Not only correct but short.",
     "Is anything wrong? No, it is correct.",
+    "Correct! It avoids the common mistake of adding twice.",
+    "To check for errors, I add again: 3+4=7. Correct.",
+    "Errors: none. Correct.",
 ]
 
 
@@ -66,6 +69,8 @@ def test_what_says_nothing_of_the_attempt_is_no_verdict(said):
     assert approves(said) is None
 
 
-@pytest.mark.parametrize("piece", ["right ? ", "almost ", "error-", "not ", "n't", " ", "not a ", "right ", "no\t", "not\n\n"])
+@pytest.mark.parametrize(
+    "piece", ["right ? ", "almost ", "error-", "not ", "n't", " ", "not a ", "right ", "no\t", "not\n\n", "for errors", "errors: none "]
+)
 def test_a_critique_that_repeats_itself_is_read_in_linear_time(piece):
     assert growth(lambda n: approves("not" + piece * n + "x"), 2_000) < 9
