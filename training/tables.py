@@ -100,15 +100,14 @@ def live_table(
         actions: of the table.
         max_weight: where 1/propensity is cut.
         of_all: for a mean over all traffic. Then rows that would be used but for what was drawn, several actions or one of no
-            table, stay as rows of weight 0, and requests that failed as answers that are wrong: without either the
-            others' propensities are too small.
+            table, stay as rows of weight 0, and requests that failed as answers that are wrong, as large a share of them as
+            of answers has a reward: without either the others' propensities are too small.
     """
     import polars as pl
 
     rows = with_rewards(frame)
     if of_all:
-        failed = pl.col("status") == "failed"
-        rows = rows.with_columns(reward=pl.when(failed).then(0.0).otherwise("reward"))
+        rows = _with_failures(rows)
     rows = rows.with_columns(_fate(actions, settled=("ok", "failed") if of_all else ("ok",)).alias("fate"))
     counts = {str(fate): int(count) for fate, count in rows["fate"].value_counts().iter_rows()}
     used = rows.filter(pl.col("fate").is_in(["used", *(UNKNOWN if of_all else ())]))
@@ -168,6 +167,20 @@ def _rows(store: OutcomeReader) -> Iterator[Row]:
     while page := store.rows_after(seq):
         yield from page
         seq = page[-1].seq
+
+
+def _with_failures(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with a reward of 0 for requests that failed: for as large a share of them as of a tier's answers has a reward.
+
+    Where people rate one answer in ten, all failures beside those would weigh ten times what they do in the traffic.
+    """
+    import polars as pl
+
+    failed, answered = pl.col("status") == "failed", (pl.col("status") == "ok") & ~pl.col("checked").fill_null(False)
+    share = pl.col("reward").is_not_null().filter(answered).mean().fill_null(1.0).over("tier")
+    nth = failed.cum_sum().over("tier")
+    wrong = failed & ((nth * share).floor() > ((nth - 1) * share).floor())
+    return rows.with_columns(reward=pl.when(wrong).then(0.0).when(~failed).then("reward"))
 
 
 def _fate(actions: Sequence[str], *, settled: Sequence[str]) -> pl.Expr:

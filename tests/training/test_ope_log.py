@@ -28,8 +28,11 @@ from tests.training.make import ACTIONS, TOKENS, bundle, table
 N = 240
 
 
-def write(path: Path, *, text: bool = True, rule: str = "average", seed: int = 0, fails: float = 0.0) -> None:
-    """An even coin chose; the cheap action is right on easy questions, the dear one 9 times in 10 everywhere, unless it fails."""
+def write(path: Path, *, text: bool = True, rule: str = "average", seed: int = 0, fails: float = 0.0, rated: float = 1.0) -> None:
+    """An even coin chose; the cheap action is right on easy questions, the dear one 9 times in 10 everywhere, unless it fails.
+
+    Of the answers only the share `rated` has rewards.
+    """
     rng = np.random.default_rng(seed)
     with OutcomeStore(path) as store:
         for i in range(N):
@@ -51,6 +54,8 @@ def write(path: Path, *, text: bool = True, rule: str = "average", seed: int = 0
             outcome = Outcome(decision_id=name, finished_s=i + 1.0, status="ok", ledger=ledger, cost_usd=0.0, latency_s=0.1, reward=reward)
             if dear and fails and rng.random() < fails:
                 outcome = msgspec.structs.replace(outcome, status="failed", reward=None)
+            elif rng.random() >= rated:
+                outcome = msgspec.structs.replace(outcome, reward=None)
             store.put(outcome)
 
 
@@ -101,6 +106,19 @@ def test_an_action_that_often_fails_is_worth_as_much_less(tmp_path):
         found = evaluate_policy(logged_bandit(log, router, target=0.9, prices={}), modelled_rewards(log.table, router.encoder))
         values.append(found.estimates["ips"].value)
     assert np.mean(values) == pytest.approx(0.5 + 0.5 * 0.45, abs=0.08)  # without them it was 1.03
+
+
+def test_where_few_answers_have_rewards_as_few_failures_count(tmp_path):
+    """The same worth as above: who rates one answer in five has not seen five times as many failures."""
+    router, values = bundle(tmp_path / "bundle", knows=True), []
+    for seed in range(10):
+        write(tmp_path / f"{seed}.db", seed=seed, fails=0.5, rated=0.2)
+        log = read_live([tmp_path / f"{seed}.db"], router)
+        assert sum(log.counts.values()) == N
+        assert log.counts["used"] < 0.4 * N
+        bandit = logged_bandit(log, router, target=0.9, prices={})
+        values.append(float((bandit.weight * bandit.reward).mean()))
+    assert np.mean(values) == pytest.approx(0.5 + 0.5 * 0.45, abs=0.1)
 
 
 def test_a_router_that_knows_is_worth_what_it_would_earn(tmp_path):
