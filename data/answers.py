@@ -26,9 +26,11 @@ _NUMBER = re.compile(
     r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
     r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9/]|\.[0-9]))?"
 )
-_YES_NO = re.compile(r"(\bnot\s{1,3}|n['’]t\s{1,3})?\b(yes|no|true|false)\b", re.IGNORECASE)
+_NOT = r"(?:\b(?:not|no\s{1,3}longer)|n['’]t)\s{1,3}(?:(?:actually|always|entirely|necessarily|quite|really|strictly)\s{1,3})?"
+_YES_NO = re.compile(rf"({_NOT})?\b(yes|no|true|false)\b", re.IGNORECASE)
 _NONE_OF = re.compile(r"\s+(?!(?:and|as|because|but|for|since|so)\b)[a-z]")  # what makes of "no" a word for none
-_CHOSEN = r"is\s+(?:best|correct|my|right|the|true)\b"  # what tells an option A from an article, also in the middle of a sentence
+# What tells an option A from an article, also in the middle of a sentence.
+_CHOSEN = r"is\s+(?:(?:my|the)\s+(?:only\s+|most\s+)?)?(?:answer|best|choice|correct|likely|right|true)\b"
 _LONE_LETTER = re.compile(rf"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])(A(?!\s+(?!{_CHOSEN})[a-z])|I(?!\s+[a-z])|[B-HJ-Z])(?![A-Za-z0-9'’])")
 _ARTICLE = r"[ \t]+(?!(?:and|as|because|but|due|for|given|is|not|or|since)\b)(?-i:[a-z])"  # what makes of "a" an article
 _LEADING_LETTER = re.compile(
@@ -157,6 +159,23 @@ def normal_reference(reference: str, kind: AnswerKind) -> str | None:
     lines = [line.strip() for line in reference[:TAIL_CHARS].split("\n") if line.strip()]
     is_plain = kind == "text" and len(lines) > 1 and not _has_form("\n".join(lines), len(lines))
     return normalise(_listed(lines) if is_plain else reference, kind)
+
+
+def as_reference(reply: str, reference: str) -> str | None:
+    """A reference of several lines, normalised as a text, where a reply's answer begins with just these; None where it does not.
+
+    Without the reference nobody can tell "Answer: apple / pear" from an answer with a remark below it, so `extract` reads one
+    line of both. What follows must stand apart.
+    """
+    expected = [line for line in reference[:TAIL_CHARS].split("\n") if line.strip()]
+    if len(expected) < 2:
+        return None
+    lines = [line.strip() for line in as_stated(reply, "text").passage.split("\n")]
+    ends = [at for at, line in enumerate(lines, start=1) if line][len(expected) - 1 : len(expected)]
+    if not ends or any(lines[ends[0] : ends[0] + 1]):
+        return None
+    normal = normal_reference(reference, "text")
+    return normal if normal_reference("\n".join(lines[: ends[0]]), "text") == normal else None
 
 
 def same(a: str, b: str, kind: AnswerKind) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from rheostat.data.errors import RheostatError
 from rheostat.data.ledger import Ledger, Price
 from rheostat.data.schema import Action, Decision, Outcome, OutcomeStatus, Query
-from rheostat.data.verifiers import VERIFIERS
+from rheostat.data.verifiers import VERIFIERS, grade
 from rheostat.policies.base import Candidate, Meter
 from rheostat.router.budgets import NO_BUDGETS, Budgets
 from rheostat.router.guidance import Guidance
@@ -109,7 +109,8 @@ class Job:
         """Scored against the reference, where the request carried one and was answered."""
         if self.query.reference is None or self.status != "ok":
             return None
-        return VERIFIERS[self._verifier].verify(self.query.text, self.answer, self.query.reference, self.query.kind or "text")
+        reply = self.chosen.text if self.chosen is not None else ""
+        return grade(VERIFIERS[self._verifier], self.query, reply=reply, answer=self.answer)
 
 
 class Jobs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Protocol
 
+from rheostat.data.answers import as_reference
 from rheostat.data.schema import AnswerKind, Query
 
 
@@ -34,10 +35,12 @@ def grade(verifier: Verifier, query: Query, *, reply: str, answer: str | None) -
         verifier: says which of the two it reads.
         query: what was asked.
         reply: the whole of it.
-        answer: what was extracted from it.
+        answer: what was extracted from it; of a text the reference may show that more lines belong to it.
     """
-    given = reply if verifier.reads_reply else answer
-    return verifier.verify(query.text, given, query.reference, query.kind or "text")
+    kind, given = query.kind or "text", reply if verifier.reads_reply else answer
+    if not verifier.reads_reply and kind == "text" and query.reference is not None:
+        given = as_reference(reply, query.reference) or answer
+    return verifier.verify(query.text, given, query.reference, kind)
 
 
 async def grade_aside(verifier: Verifier, query: Query, *, reply: str, answer: str | None) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rheostat.data.answers import as_stated, extract, infer_kind, kind_of, normal_reference, normalise, number, same
+from rheostat.data.answers import as_reference, as_stated, extract, infer_kind, kind_of, normal_reference, normalise, number, same
 from rheostat.data.problems import FAMILIES, LEVELS
 from rheostat.data.schema import AnswerKind
 
@@ -80,6 +80,8 @@ def test_the_last_stated_number_is_the_answer(reply: str, answer: str | None) ->
         ("The answer is b since it is larger.", "B"),
         ("The answer is A\nbecause", "A"),
         ("Thus, A is the correct answer.", "A"),
+        ("I choose D. A is the trap.", "D"),
+        ("So A is the most likely.", "A"),
         ("It is B, since A is too large.", "B"),
         ("nothing", None),
     ],
@@ -97,6 +99,8 @@ def test_a_choice_is_read_as_its_letter(reply: str, answer: str | None) -> None:
         ("Not true.", "no"),
         ("The answer is not  false.", "yes"),
         ("That isn't true", "no"),
+        ("That is not necessarily true.", "no"),
+        ("It is no longer true.", "no"),
         ("No, wait. Yes.", "yes"),
         ("The answer is true.", "yes"),
         ("FALSE", "no"),
@@ -178,6 +182,11 @@ def test_a_text_ends_with_its_sentence_or_its_grid(reply: str, answer: str) -> N
         ("Answer:\nNew York\nBoston\n\nThese are cities.", "- new york\n- boston"),
         ("Answer:\nParis\nIt is the capital.", "paris"),
         ("Answer:\nParis\nReason: the capital,", "paris"),
+        ("Answer:\nParis\nConfidence: 95%", "paris"),
+        ("**Answer:**\nParis\n**Confidence:** high", "paris"),
+        ("Answer:\nParis\nIt is the capital of", "paris"),
+        ("Answer:\nThe Hobbit\nOn the Road", "- the hobbit\n- on the road"),
+        ("Answer:\nname: Ann\nage: 5", "- name: ann\n- age: 5"),
         ("Answer: Paris\nFrance", "paris"),
         ("The answer is:\n```\nIt is one.\nTwo\n```", "- it is one\n- two"),
         ("The answer is:\n```text\nParis\n```\nThanks", "paris"),
@@ -205,6 +214,24 @@ def test_a_list_is_an_answer_as_a_whole(reply: str, answer: str) -> None:
 )
 def test_all_lines_of_a_reference_count(reference: str, reply: str, right: bool) -> None:
     assert (extract(reply, "text") == normal_reference(reference, "text")) is right
+
+
+@pytest.mark.parametrize(
+    ("reference", "reply", "right"),
+    [
+        ("apple\npear", "Answer: Apple\npear", True),
+        ("apple\npear", "**Answer:** apple\npear\n\nThey are fruits.", True),
+        ("apple\npear", "These are fruits.\n\napple\npear", True),
+        ("apple\n\npear", "Answer: 1. apple\n2. pear", True),
+        ("apple\npear", "Answer: apple\npear\nfig", False),
+        ("apple\npear", "Answer: apple\nThis is a fruit.", False),
+        ("apple\npear", "Answer: apple", False),
+        ("apple\npear", "", False),
+        ("apple", "Answer: apple\npear", False),
+    ],
+)
+def test_a_reference_of_several_lines_shows_which_lines_of_a_reply_are_its_answer(reference: str, reply: str, right: bool) -> None:
+    assert as_reference(reply, reference) == (normal_reference(reference, "text") if right else None)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +416,22 @@ UNITS = ["1", "1,", "a", "answer is ", "(", r"\boxed{", r"\frac{", r"1\frac{1}{1
 
 
 @pytest.mark.parametrize(
-    "unit", [*UNITS, "A. B", "St.  ", "5 6\n", "\n \n", "- a\n", "1. ", "1 1/1 ", "1×10^", "answer:\n```\n", "answer:\na\n"]
+    "unit",
+    [
+        *UNITS,
+        "A. B",
+        "St.  ",
+        "5 6\n",
+        "\n \n",
+        "- a\n",
+        "1. ",
+        "1 1/1 ",
+        "1×10^",
+        "answer:\n```\n",
+        "answer:\na\n",
+        "not ",
+        "a " * 9 + ":",
+    ],
 )
 def test_a_hostile_megabyte_costs_little(unit: str) -> None:
     reply = unit * (1_000_000 // len(unit))
@@ -398,5 +440,6 @@ def test_a_hostile_megabyte_costs_little(unit: str) -> None:
         extract(reply, kind)
         normalise(reply, kind)
         as_stated(reply, kind)
+    as_reference(reply, "a\n" * 2_000)
     infer_kind(reply)
     assert time.process_time() - started < 0.5  # a dozen calls and a wide margin for a busy machine

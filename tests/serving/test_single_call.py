@@ -2,6 +2,7 @@
 
 import pytest
 
+from rheostat.data.ledger import Price
 from rheostat.data.schema import Decision, Query, Sampling
 from rheostat.policies.base import Completion
 from rheostat.serving.job import Job
@@ -37,3 +38,12 @@ def test_text_is_read_by_the_kind_of_the_question():
     noted = job()
     note_samples(noted, completions("3+4=7. The answer is 7."))
     assert noted.answer == "7"
+
+
+@pytest.mark.parametrize(("said", "reward"), [("Answer: apple\npear", 1.0), ("Answer: apple\nIt is red.", 0.0)])
+def test_all_lines_of_a_reference_count_where_a_call_is_scored(said, reward):
+    query = Query.of_text("Which fruits?", kind="text", reference="apple\npear")
+    noted = Job(job().decision, query, {"m": Price()})
+    note_samples(noted, completions(said))
+    noted.status = "ok"
+    assert noted.outcome().reward == reward

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from rheostat.data.answers import extract
 from rheostat.data.schema import Query
 from rheostat.data.verifiers import VERIFIERS, grade, grade_aside
 
@@ -42,3 +43,9 @@ async def test_grading_aside_gives_the_same_score(name: str) -> None:
         inline = grade(VERIFIERS[name], QUERY, reply=f"It is {answer}", answer=answer)
         assert inline == float(answer == "2")
         assert await grade_aside(VERIFIERS[name], QUERY, reply=f"It is {answer}", answer=answer) == inline
+
+
+@pytest.mark.parametrize(("reply", "score"), [("Answer: apple\npear", 1.0), ("Answer: apple\nIt is red.", 0.0), ("apple\npear", 1.0)])
+def test_the_lines_of_a_reference_show_how_much_of_a_reply_is_compared(reply: str, score: float) -> None:
+    query = Query.of_text("Which fruits?", kind="text", reference="apple\npear")
+    assert grade(VERIFIERS["exact"], query, reply=reply, answer=extract(reply, "text")) == score
