@@ -59,12 +59,13 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotAllShippedError(StoreError):
-    """Some segments could not be read from the store; `shipped` are the others."""
+    """Some segments could not be read from the store, for `reasons`; `shipped` are the others."""
 
     def __init__(self, failures: Sequence[StoreError], shipped: Sequence[Shipped]) -> None:
-        told = "; ".join(map(str, failures))
-        super().__init__(f"{len(failures)} of {len(failures) + len(shipped)} segments are not shipped and will be tried again: {told}")
+        self.reasons = "; ".join(map(str, failures))
         self.shipped = list(shipped)
+        n = len(failures)
+        super().__init__(f"{n} of {n + len(shipped)} segments are not shipped and will be tried again: {self.reasons}")
 
 
 def ship_once(store_path: Path, tracking_uri: str, *, max_rows: int = MAX_ROWS, wait_s: float = WAIT_S) -> list[Shipped]:
@@ -111,9 +112,9 @@ def ship_loop(
             failures = 0
         except NotAllShippedError as error:
             shipped, failures = shipped + len(error.shipped), 0
-            if str(error) != told:  # a damaged row stays so, and one warning is enough
+            if error.reasons != told:  # a damaged row stays so, and one warning is enough, however many others went
                 _log.warning("%s", error)
-            told = str(error)
+            told = error.reasons
         except (RheostatError, OSError) as error:
             failures += 1
             _log.warning("not shipped (attempt %d), segments wait in the store: %s", failures, error)

@@ -15,7 +15,7 @@ from rheostat.data.segment_files import read_segments
 from rheostat.data.store import OutcomeStore
 from rheostat.training import ship
 from rheostat.training.segment_summary import HASH_TAG
-from rheostat.training.ship import EXPERIMENT, NotAllShippedError, main, pause_s, ship_loop, ship_once
+from rheostat.training.ship import EXPERIMENT, NotAllShippedError, Shipped, main, pause_s, ship_loop, ship_once
 from rheostat.training.tracking import experiment_id, logged_run, mlflow_client
 from tests.training.conftest import write_store
 
@@ -152,6 +152,25 @@ def test_the_loop_ships_again_after_each_pause(tracking, path, monkeypatch):
             return self.is_set()
 
     assert ship_loop(path, tracking.uri, Stop(), interval_s=0) == 3
+
+
+def test_what_stays_damaged_is_told_once_however_many_others_are_shipped_beside_it(path, monkeypatch, caplog):
+    class Stop(threading.Event):
+        rounds = 0
+
+        def wait(self, timeout=None):
+            Stop.rounds += 1
+            if Stop.rounds == 3:
+                self.set()
+
+    sent = Shipped(segment_id="s", run_id="r", rows=1, logged=True)
+
+    def damaged(*_, **__):
+        raise NotAllShippedError([StoreError("a damaged row")], [sent] * Stop.rounds)
+
+    monkeypatch.setattr(ship, "ship_once", damaged)
+    assert ship_loop(path, NOWHERE, Stop()) == 0 + 1 + 2 + 3
+    assert [record.getMessage() for record in caplog.records] == ["1 of 1 segments are not shipped and will be tried again: a damaged row"]
 
 
 def test_pauses_grow_with_failures_and_stay_bounded():
