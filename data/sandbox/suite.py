@@ -36,35 +36,36 @@ def run_suite(source: str, given: Mapping[str, Any]) -> None:
     Raises:
         UnusableError: there was nothing in it that can fail, or it is no Python, or asks for what is not here.
     """
-    tree = _parsed(source)
+    tree, code = _compiled(source)
     module = sys.modules[MODULE] = types.ModuleType(MODULE)  # dataclasses look their module up by its name
     module.__dict__.update(given)
-    exec(compile(tree, "tests", "exec"), module.__dict__)  # noqa: S102 - the operator's tests
+    exec(code, module.__dict__)  # noqa: S102 - the operator's tests
     own = [(name, value) for name, value in vars(module).items() if name not in given or value is not given[name]]
     ran = sum(_run(name, value) for name, value in own)
     if not ran and not _can_fail(tree):
         raise UnusableError("nothing in them ran that can fail: give asserts, test_ functions, Test classes or unittest cases")
 
 
-def _parsed(source: str) -> ast.Module:
+def _compiled(source: str) -> tuple[ast.Module, types.CodeType]:
     try:
         tree = ast.parse(source, "tests")
-    except (SyntaxError, ValueError, RecursionError) as error:
+        code = compile(tree, "tests", "exec")  # finds a `return` outside of a function, and the like
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnusableError(f"they are no Python: {error}") from error
     for name in _imported(tree):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             raise UnusableError(f"they import {name}, which is not here: use asserts, unittest and the rest of the standard library")
-    return tree
+    return tree, code
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """The packages that a module imports, but for those whose absence it may have thought of."""
+    """The packages that a module imports whatever happens: under a condition, or guarded, it may never ask for them."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (each.name.partition(".")[0] for each in child.names)
         elif isinstance(child, ast.ImportFrom) and child.module:
             yield child.module.partition(".")[0]
-        elif not isinstance(child, ast.Try):
+        elif not isinstance(child, ast.Try | ast.If | ast.With):
             yield from _imported(child)
 
 

@@ -13,7 +13,8 @@ from rheostat.data.sandbox import Sandbox, Verdict, run_cases, run_tests
 from rheostat.data.schema import AnswerKind
 
 SANDBOX_OFF = "the verifier 'python_tests' runs code of a model, and the sandbox is off: set sandbox.enabled = true in the config"
-_FENCED = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"(?<![^\s:])`{3,}([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
+_LANGUAGE = re.compile(r"[a-z0-9]+")
 _PYTHON = ("python", "python3", "py", "py3")
 
 
@@ -83,6 +84,6 @@ def code_in(reply: str) -> str:
     What stands behind the code is often what it prints, or a command. A block that is never closed ends with the reply.
     """
     blocks = [(tag.strip().lower(), code) for tag, code in _FENCED.findall(reply)]
-    python = [code for tag, code in blocks if tag.split(" ")[0] in _PYTHON]
+    python = [code for tag, code in blocks if (language := _LANGUAGE.search(tag)) and language[0] in _PYTHON]
     plain = [code for tag, code in blocks if not tag]
     return str([reply, *(code for _, code in blocks), *plain, *python][-1])

@@ -28,6 +28,7 @@ def test_a_right_solution_passes(sandbox: Sandbox) -> None:
         ("import pytest\n@pytest.mark.parametrize('n', [1])\ndef test_a(n): assert double(n) == 2", "import pytest"),
         ("def test_a(tmp_path): assert double(1) == 2", "asks for tmp_path"),
         ("x = double(1)", "nothing in them ran"),
+        ("assert double(2) == 4\nreturn", "are no Python"),
     ],
 )
 def test_tests_that_tell_no_solution_from_another_are_the_data_sets_fault(sandbox: Sandbox, tests: str, why: str) -> None:
@@ -117,8 +118,12 @@ def test_tests_take_only_the_names_they_are_given(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "tests",
-    ["class TestDouble:\n    def test_small(self): assert double(2) == 4", "async def test_small(): assert double(2) == 4"],
-    ids=["class", "coroutine"],
+    [
+        "class TestDouble:\n    def test_small(self): assert double(2) == 4",
+        "async def test_small(): assert double(2) == 4",
+        "def test_small(): assert double(2) == 4\nif __name__ == '__main__':\n    import pytest\n    pytest.main()",
+    ],
+    ids=["class", "coroutine", "with a main program of pytest"],
 )
 def test_tests_in_the_style_of_pytest_are_run(sandbox: Sandbox, tests: str) -> None:
     assert run_tests(sandbox, "def double(x): return x + x", tests).passed

@@ -61,13 +61,15 @@ def test_a_reference_can_be_read_back() -> None:
         ("```js\na\n```", "a\n"),
         ("Cut off:\n```python\na\nb", "a\nb"),
         ("```python\n\n```", "\n"),
+        ("With ```x``` as\n```python\na\n```", "a\n"),
+        ("````{python3}\na\n````", "a\n"),
     ],
 )
 def test_the_last_block_of_python_is_the_code_of_a_reply(reply: str, code: str) -> None:
     assert code_in(reply) == code
 
 
-@pytest.mark.parametrize("unit", ["```", "```\n", "```a", "`", "```python\na\n"])
+@pytest.mark.parametrize("unit", ["```", "```\n", "```a", "`", "```python\na\n", "\n```a"])
 def test_a_hostile_reply_costs_little(unit: str) -> None:
     started = time.perf_counter()
     code_in(unit * 100_000)
