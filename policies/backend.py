@@ -322,17 +322,23 @@ class VllmBackend:
         except NotSentError:
             answer = await self._open(post, until, sent)
         try:
-            if answer.status != 200:
-                error = await refusal(self.name, answer)
-                self._client.release(answer)
-                raise await self._explained(error, model)
-            if answer.content_type != EVENT_STREAM:
-                what = f"answered with {answer.content_type} instead of an event stream"
-                raise UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
+            error = await self._wrong(answer)
         except BaseException:
             self._client.release(answer)
             raise
-        return answer
+        if error is None:
+            return answer
+        self._client.release(answer)  # once, and before anything else is asked: from then on the connection may be another call's
+        raise await self._explained(error, model)
+
+    async def _wrong(self, answer: Connection) -> UpstreamError | None:
+        """Why an answer is no event stream."""
+        if answer.status != 200:
+            return await refusal(self.name, answer)
+        if answer.content_type != EVENT_STREAM:
+            what = f"answered with {answer.content_type} instead of an event stream"
+            return UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
+        return None
 
     async def _explained(self, error: UpstreamError, model: str) -> UpstreamError:
         """The error of a refusal; of one for a model that the server does not have, with those that it has."""

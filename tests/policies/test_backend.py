@@ -138,6 +138,21 @@ async def test_a_model_that_is_nearly_known_is_told_with_it_and_booked_once():
     assert [attempt.status for attempt in meter.attempts] == ["failed"]
 
 
+async def test_a_connection_that_another_call_takes_while_models_are_listed_stays_that_calls(monkeypatch):
+    async with serving() as (_, backend):
+        client, taken = backend._client, []
+
+        async def models():
+            taken.append(await client.send("GET", "/v1/models", until=asyncio.get_running_loop().time() + 9.0))
+            return ("fake",)
+
+        monkeypatch.setattr(backend, "models", models)
+        with pytest.raises(UpstreamError, match="has no model"):
+            await backend.generate(request(model="other"), Meter(999))
+        assert set(taken) == client._busy
+        client.release(taken[0])
+
+
 @pytest.mark.parametrize("fault", ["truncate", "garbage_event", "error_event", "long_line"])
 async def test_a_stream_that_breaks_is_booked_for_what_was_generated(fault):
     meter = Meter(999)
