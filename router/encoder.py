@@ -47,7 +47,7 @@ _BATCH = 1024
 
 
 def load_encoder(name: str, *, cache_folder: Path | None = None) -> Encoder:
-    """The encoder of that name: `static`, `minilm`, or a folder of static or sentence-transformers weights.
+    """The encoder of that name: `static`, `minilm`, `minilm-int8`, or a folder of static or sentence-transformers weights.
 
     Args:
         name: what the configuration says.

@@ -70,7 +70,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rolled_back(self) -> str | None:
-        """Why it is champion no more, where that was undone; empty where nobody said."""
+        """What was said last of a champion that was rolled back; empty where nobody said, None of any other version."""
         return self.tags.get(REASON_TAG, "") if self.tags.get(VERDICT_TAG) == ROLLED_BACK else None
 
 
@@ -133,9 +133,10 @@ class Registry:
             client.set_registered_model_alias(self.model, ALIAS, str(number))
 
     def refuse(self, number: int, reason: str) -> None:
-        """Write why a version did not become champion."""
+        """Write why a version did not become champion; one that was rolled back stays known as that."""
+        verdict = "refused" if self.version(number).rolled_back is None else ROLLED_BACK
         with mlflow_client(self.uri) as client:
-            self._tag(client, number, "refused", reason)
+            self._tag(client, number, verdict, reason)
 
     def rollback(self, reason: str) -> Version:
         """Point the alias at the last champion before this one that was not rolled back, and write why on the one that leaves.

@@ -117,6 +117,21 @@ def test_rollback_never_goes_back_to_what_was_rolled_back(registry, trained):
     assert registry.champion().version == 2
 
 
+def test_what_was_rolled_back_stays_so_when_it_is_tried_again_and_refused(registry, trained):
+    """3 follows 2, 2 gets its turn again and is rolled back, tried once more and refused: then 3 turns out bad as well."""
+    for _ in range(3):
+        registry.register(trained)
+    for number in (1, 2, 3, 2):
+        registry.set_champion(number, "next")
+    assert registry.rollback("2 is bad").version == 3
+    registry.refuse(2, "still no better")
+    assert registry.version(2).rolled_back == "still no better"
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.rollback("3 is bad as well")
+    registry.set_champion(2, "by force")
+    assert registry.version(2).rolled_back is None
+
+
 def test_an_unknown_version_or_artifact_is_refused_by_name(registry, trained, tmp_path):
     registry.register(trained)
     with pytest.raises(RegistryError, match="99"):
