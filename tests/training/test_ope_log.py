@@ -105,7 +105,7 @@ def test_an_action_that_often_fails_is_worth_as_much_less(tmp_path):
         assert log.counts == {"used": N}
         found = evaluate_policy(logged_bandit(log, router, target=0.9, prices={}), modelled_rewards(log.table, router.encoder))
         values.append(found.estimates["ips"].value)
-    assert np.mean(values) == pytest.approx(0.5 + 0.5 * 0.45, abs=0.08)  # without them it was 1.03
+    assert np.mean(values) == pytest.approx(0.5 + 0.5 * 0.45, abs=0.08)  # without them it comes to 1.03
 
 
 def test_where_few_answers_have_rewards_as_few_failures_count(tmp_path):
