@@ -43,7 +43,7 @@ def misfit(raw: Any, kind: Any, *, strict: bool = True, thing: str = "object", p
     if _fits(raw, kind, strict=strict):
         return None
     for arm in _arms(kind):
-        for inner, inner_kind, where in _parts(raw, arm, place):
+        for inner, inner_kind, where in _parts(raw, arm, place, thing):
             if isinstance(inner, Misfit):
                 return inner
             found = misfit(inner, inner_kind, strict=strict, thing=thing, place=where)
@@ -67,12 +67,12 @@ def _arms(kind: Any) -> list[Any]:
     return [] if kind in (NoneType, msgspec.UnsetType) else [kind]
 
 
-def _parts(raw: Any, arm: Any, place: str) -> Iterator[tuple[Any, Any, str]]:
+def _parts(raw: Any, arm: Any, place: str, thing: str) -> Iterator[tuple[Any, Any, str]]:
     """What a value holds, with the annotation and the place of each; a Misfit in the place of what is no part at all."""
     base = get_args(arm)[0] if get_origin(arm) is Annotated else arm
     arguments = get_args(base)
     if isinstance(raw, dict) and isinstance(base, type) and issubclass(base, msgspec.Struct):
-        yield from _fields(raw, base, place)
+        yield from _fields(raw, base, place, thing)
     elif isinstance(raw, dict) and get_origin(base) is dict:
         values, kind = list(raw.values()), arguments[1]
         yield from ((values[at], kind, _within(place, list(raw)[at])) for at in _bad_ones(values, kind))
@@ -90,7 +90,7 @@ def _bad_ones(items: list[Any], kind: Any) -> list[int]:
     return []
 
 
-def _fields(raw: Mapping[str, Any], kind: type[msgspec.Struct], place: str) -> Iterator[tuple[Any, Any, str]]:
+def _fields(raw: Mapping[str, Any], kind: type[msgspec.Struct], place: str, thing: str) -> Iterator[tuple[Any, Any, str]]:
     fields = msgspec.structs.fields(kind)
     known = [field.name for field in fields]
     for key in raw:
@@ -101,7 +101,7 @@ def _fields(raw: Mapping[str, Any], kind: type[msgspec.Struct], place: str) -> I
         if field.name in raw:
             yield raw[field.name], field.type, where
         elif field.required:
-            yield Misfit(where, f"is missing: give {_wanted(field.type, 'object')}"), None, ""
+            yield Misfit(where, f"is missing: give {_wanted(field.type, thing)}"), None, ""
 
 
 def _within(place: str, name: str) -> str:

@@ -109,6 +109,7 @@ def test_whatever_does_not_fit_is_found_and_told_shortly(raw):
         (BACKEND + "[tier.quick]\ntarget_accuracy = 2", "tier.quick.target_accuracy: 2 does not fit: it must be a number above 0"),
         (BACKEND + "[tier]\nquick = 3", "tier.quick: 3 does not fit: it must be a table"),
         ("backend = 3", "backend: 3 does not fit: it must be a list of tables"),
+        ("[server]\nport = 1", "backend: is missing: give a list of tables"),
         (BACKEND + '[store]\nstore_prompts = "ful"', "store.store_prompts: 'ful' does not fit: did you mean 'full'\\?"),
         (BACKEND + '[[key]]\nname = "x"\nsha256 = "sk-secret"', "key\\[0\\].sha256: what is there does not fit: it must be 64 hex"),
     ],
