@@ -24,9 +24,9 @@ _ITEM = re.compile(r"[^\S\n]*(?:[-*•]|[0-9]{1,3}[.)])[^\S\n]+(?=\S)")
 _ANNOUNCED = re.compile(r"[*_:$ \t]*\n\s*")  # nothing more in the line that says that the answer comes
 _FENCED = re.compile(r"[*_: \t\n]*```[^\n`]*\n(.*?)```", re.DOTALL)
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
-_BEGINNING = re.compile(
-    rf"[*_]*(?:\w{{1,20}}(?: \w{{1,20}}){{0,2}}[*_]*(?::| -)[*_]*\s|{_OPENER}\s)"
-)  # of a line of another kind than an answer's
+# How a line of another kind than an answer's begins: with a label, as a sentence, a heading, a tag or a remark.
+_BEGINNING = re.compile(rf"[*_]*(?:\w{{1,20}}(?: \w{{1,20}}){{0,2}}[*_]*(?::| -)[*_]*\s|{_OPENER}\s|[#<>(]|--)")
+_WORD = re.compile(r"\w")
 _SENTENCE_MARKS = (".", "!", "?", ":", ",")
 LINE_CHARS = 80
 
@@ -74,8 +74,8 @@ def list_items(text: str) -> list[str]:
 def announced_lines(text: str) -> list[str]:
     """The lines of an answer that stands below what announced it: fenced, or several short lines of which none is a sentence.
 
-    None where it begins in that line, or where it is not clear that all that follows belongs to it: also a label ("Confidence:
-    high") or a word that opens a sentence may begin something else, unless the first line has one too.
+    None where it begins in that line, or where it is not clear that all that follows belongs to it: so with a line that has no
+    word, as a rule or a mark of mathematics, and with one that begins as another kind of line does, unless the first does too.
     """
     fenced, announced = _FENCED.match(text), _ANNOUNCED.match(text)
     if not (fenced or announced):
@@ -86,7 +86,7 @@ def announced_lines(text: str) -> list[str]:
 
 
 def _belong_together(lines: list[str]) -> bool:
-    if any(len(line) > LINE_CHARS or line.endswith(_SENTENCE_MARKS) for line in lines):
+    if any(len(line) > LINE_CHARS or line.endswith(_SENTENCE_MARKS) or not _WORD.search(line) for line in lines):
         return False
     return bool(_BEGINNING.match(lines[0])) or not any(map(_BEGINNING.match, lines))
 
