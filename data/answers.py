@@ -167,15 +167,17 @@ def as_reference(reply: str, reference: str) -> str | None:
     Without the reference nobody can tell "Answer: apple / pear" from an answer with a remark below it, so `extract` reads one
     line of both. What follows must stand apart.
     """
-    expected = [line for line in reference[:TAIL_CHARS].split("\n") if line.strip()]
-    if len(expected) < 2:
+    n_lines = sum(bool(line.strip()) for line in reference[:TAIL_CHARS].split("\n"))
+    if n_lines < 2:
         return None
     lines = [line.strip() for line in as_stated(reply, "text").passage.split("\n")]
-    ends = [at for at, line in enumerate(lines, start=1) if line][len(expected) - 1 : len(expected)]
-    if not ends or any(lines[ends[0] : ends[0] + 1]):
+    filled = [at for at, line in enumerate(lines) if line]
+    if len(filled) < n_lines:
         return None
+    end = filled[n_lines - 1] + 1
+    stands_apart = not any(lines[end : end + 1])
     normal = normal_reference(reference, "text")
-    return normal if normal_reference("\n".join(lines[: ends[0]]), "text") == normal else None
+    return normal if stands_apart and normal_reference("\n".join(lines[:end]), "text") == normal else None
 
 
 def same(a: str, b: str, kind: AnswerKind) -> bool:
