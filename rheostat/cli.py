@@ -8,7 +8,7 @@ import sys
 import typer
 
 from rheostat import __version__
-from rheostat.commands import ask, backtest, demo, doctor, engine, evidence, loop, memory, serve, sweep, tables, train, verifier
+from rheostat.commands import ask, backtest, collect, demo, doctor, engine, evidence, loop, memory, serve, sweep, tables, train, verifier
 from rheostat.data.errors import RheostatError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(engine.app, name="engine")
-app.command("collect")(train.collect)
+app.command("collect")(collect.collect)
 app.command("import")(tables.import_logs)
 app.command("train")(train.train)
 app.command("report")(train.report)

@@ -1,7 +1,8 @@
 """Collecting a log: every sampler over every task, on any number of backends, into the store.
 
-What is in the store is not asked for again; what came is there after a kill, bar at most one group commit. A call that
-fails is tried again and recorded as a failure in the end: nothing is dropped silently.
+What is in the store is not asked for again, unless its question or reference is another by now; what came is there after a
+kill, bar at most one group commit. A call that fails is tried again and recorded as a failure in the end: nothing is dropped
+silently.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rheostat.data.schema import Attempt, Query, Sample
 from rheostat.data.store import OutcomeStore
 from rheostat.data.verifiers import Verifier, grade_aside, verifier_of
 from rheostat.policies.base import Backend, Completion, GenerateRequest, Generation
+from rheostat.training.asked import Asked, Graded
 from rheostat.training.lanes import BACKOFF_S, PATIENCE_S, Pool
 from rheostat.training.samplers import Job, Sampler, jobs
 
@@ -70,10 +72,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run brought: samples stored now and before, failures, and what the calls spent, cancelled ones included."""
+    """What a run brought: samples stored now and before, failures, and what the calls spent, cancelled ones included.
+
+    `changed` counts the tasks whose question or reference is not the one stored under their id, which are collected anew;
+    `graded` is by model, of all that was asked for, what was there before included.
+    """
 
     stored: int
     skipped: int
+    changed: int
+    graded: dict[str, Graded]
     failures: tuple[Failure, ...]
     ledger: Ledger
     estimated: int
@@ -113,7 +121,8 @@ async def collect(
     _check_models(samplers, backends)
     store = OutcomeStore(store_path)
     try:
-        todo = list(jobs(tasks, samplers, store.sample_keys(), chunk=min(CHUNK, concurrency)))
+        asked = Asked(tasks, samplers, store.samples())
+        todo = list(jobs(asked.tasks, samplers, store.sample_keys(), chunk=min(CHUNK, concurrency)))
         total = sum(job.n for job in todo)
         run = _Run(store, total, on_progress=on_progress, seed=seed, verifier=verifier)
         pools = [
@@ -129,7 +138,8 @@ async def collect(
         ]
         await _work_off(pools)
         _confirm(store)
-        return run.collected(skipped=len(tasks) * sum(sampler.k for sampler in samplers) - total)
+        skipped = len(tasks) * sum(sampler.k for sampler in samplers) - total
+        return run.collected(skipped=skipped, changed=asked.changed, graded=asked.graded(store.samples()))
     finally:
         for backend in itertools.chain.from_iterable(backends.values()):
             await backend.close()
@@ -220,11 +230,13 @@ class _Run:
         )
         self._report()
 
-    def collected(self, *, skipped: int) -> Collected:
+    def collected(self, *, skipped: int, changed: int, graded: dict[str, Graded]) -> Collected:
         """The summary."""
         return Collected(
             stored=self._done,
             skipped=skipped,
+            changed=changed,
+            graded=graded,
             failures=tuple(self._failures),
             ledger=self._ledger,
             estimated=self._estimated,
@@ -238,12 +250,14 @@ class _Run:
             self._on_progress(Progress(done=self._done, failed=self._failed, total=self._total, tokens=tokens, elapsed_s=elapsed))
 
 
-def export(store_path: Path, path: Path, *, runs: pl.DataFrame | None = None) -> int:
-    """Write the store's samples as a Parquet log, in the order of their keys, so that equal logs are equal files.
+def export(store_path: Path, path: Path, tasks: Sequence[Query], samplers: Sequence[Sampler], *, runs: pl.DataFrame | None = None) -> int:
+    """Write the samples of a task set as a Parquet log, in the order of their keys, so that equal logs are equal files.
 
     Args:
-        store_path: the store.
+        store_path: the store, which may hold others too.
         path: the log; it is there whole or not at all.
+        tasks: whose samples.
+        samplers: and drawn how.
         runs: rows of strategies that were run whole, to stand among the samples; `sweep_report.frame_of` gives them.
 
     Returns:
@@ -252,7 +266,8 @@ def export(store_path: Path, path: Path, *, runs: pl.DataFrame | None = None) ->
     import polars as pl
 
     with OutcomeReader(store_path) as store:
-        log = pl.concat([*_frames(store.samples()), *([] if runs is None else [check_samples(runs, "runs")])]).sort(KEY)
+        samples = Asked(tasks, samplers, store.samples()).of(store.samples())
+        log = pl.concat([*_frames(samples), *([] if runs is None else [check_samples(runs, "runs")])]).sort(KEY)
     write_samples(path, log)
     return len(log)
 

@@ -26,6 +26,7 @@ from rheostat.policies.base import Backend, Meter, Toolbox
 from rheostat.policies.needs import check_needs, needs
 from rheostat.policies.run import Result, run_action
 from rheostat.policies.scorers.referenced import Referenced
+from rheostat.training.asked import content
 from rheostat.training.collect import Progress
 
 RULE = "sweep"
@@ -72,9 +73,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         return sum(attempt.ledger.cost_usd(self.prices.get(attempt.model, Price())) for attempt in result.attempts)
 
     def decision_id(self, cell: Cell) -> str:
-        """The same for the same run, so that it is known again; sorts before all served decisions."""
+        """The same for the same run of the same task, so that it is known again; sorts before all served decisions."""
         query, action = cell
-        key = f"{self.seed}\n{query.dataset}\n{query.query_id}\n{query.text}\n{action}\n{self.grader(query).name}"
+        task = "\n".join((query.dataset, query.query_id, *content(query)))
+        key = f"{self.seed}\n{task}\n{action}\n{self.grader(query).name}"
         return f"{id_at('d', 0)}{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 from rheostat.data.errors import ConfigError, StoreError, UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.outcomes import OutcomeReader
+from rheostat.data.samples import read_samples
 from rheostat.data.schema import Attempt, Query
 from rheostat.data.tasks import load_tasks
 from rheostat.policies.base import Completion, Generation
@@ -216,18 +217,46 @@ def test_a_long_log_is_exported_page_by_page(tmp_path, monkeypatch):
 
     asyncio.run(collect(TASKS, [COT], {"m": [Scripted()]}, tmp_path / "s.db"))
     monkeypatch.setattr(module, "EXPORT_PAGE", 7)
-    assert export(tmp_path / "s.db", tmp_path / "log.parquet") == 30
+    assert export(tmp_path / "s.db", tmp_path / "log.parquet", TASKS, [COT]) == 30
 
 
 def test_two_exports_of_equal_samples_are_equal_files(tmp_path):
     for name in ("a", "b"):
         tasks = TASKS if name == "a" else TASKS[::-1]
         asyncio.run(collect(tasks, [COT, DIRECT], {"m": [Scripted()]}, tmp_path / f"{name}.db"))
-        assert export(tmp_path / f"{name}.db", tmp_path / f"{name}.parquet") == 36
-    from rheostat.data.samples import read_samples
-
+        assert export(tmp_path / f"{name}.db", tmp_path / f"{name}.parquet", TASKS, [COT, DIRECT]) == 36
     first, second = (read_samples(tmp_path / f"{name}.parquet") for name in "ab")
     assert first.equals(second)
+
+
+async def test_a_corrected_reference_or_question_is_collected_anew_and_told_without_the_old_one(tmp_path):
+    path, log = tmp_path / "s.db", tmp_path / "log.parquet"
+    await run(path, [Scripted()], [COT])
+    first, _, *rest = TASKS
+    changed = [
+        Query.of_text(first.text, query_id="q0", kind="number", reference="3", dataset="sums"),
+        Query.of_text("What is 4 - 2?", query_id="q1", kind="number", reference="2", dataset="sums"),
+        *rest,
+    ]
+    collected = await run(path, [Scripted()], [COT], tasks=changed)
+    assert (collected.stored, collected.skipped, collected.changed) == (10, 20, 2)
+    assert (collected.graded["m"].right, collected.graded["m"].samples) == (10, 30)
+    again = await run(path, [Scripted()], [COT], tasks=changed)
+    assert (again.stored, again.skipped) == (0, 30)
+    for tasks in (changed, TASKS):
+        assert export(path, log, tasks, [COT]) == 30
+        told = {(row["query_id"], row["query_text"], row["gold"]) for row in read_samples(log).iter_rows(named=True)}
+        assert told == {(task.query_id, task.text, task.reference) for task in tasks}
+
+
+async def test_only_the_queries_and_samplers_that_were_asked_for_are_exported(tmp_path):
+    path, log = tmp_path / "s.db", tmp_path / "log.parquet"
+    await run(path, [Scripted()])
+    few = Sampler(model="m", strategy="cot", temperature=0.8, k=2, max_tokens=16)
+    assert export(path, log, TASKS[:3], [few]) == 6
+    told = read_samples(log)
+    assert set(told["query_id"]) == {"q0", "q1", "q2"}
+    assert set(zip(told["strategy"], told["sample_index"], strict=True)) == {("cot", 0), ("cot", 1)}
 
 
 def chat(n):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from rheostat.data.errors import ActionError
 from rheostat.data.ledger import Price
@@ -28,7 +29,7 @@ def actions(*spellings: str) -> list[Action]:
 
 
 def course(*spellings: str, **fields) -> Course:
-    return Course(tasks=TASKS, actions=actions(*spellings), **{"toolbox": toolbox(), **fields})
+    return Course(actions=actions(*spellings), **{"tasks": TASKS, "toolbox": toolbox(), **fields})
 
 
 async def run(tmp_path: Path, plan: Course, *backends: FakeBackend):
@@ -66,6 +67,15 @@ async def test_what_is_stored_is_not_run_again(tmp_path: Path) -> None:
     assert len(again.rows) == 2 * len(TASKS)
     assert [row for row in again.rows if row.action == "m/cot@600"] == list(first.rows)
     assert backend.generated_tokens == again.ledger.generated
+
+
+async def test_a_corrected_reference_is_another_run_and_the_one_before_is_not_told(tmp_path: Path) -> None:
+    await run(tmp_path, course("cot"))
+    corrected = [structs.replace(TASKS[0], reference="1"), *TASKS[1:]]
+    again = await run(tmp_path, course("cot", tasks=corrected))
+
+    assert (again.skipped, len(again.rows)) == (len(TASKS) - 1, len(TASKS))
+    assert again.rows[0].correct == float(again.rows[0].answer == "1")
 
 
 async def test_the_same_seed_gives_the_same_answers_and_another_seed_other_runs(tmp_path: Path) -> None:
