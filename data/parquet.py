@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,13 @@ def write_parquet(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> 
     """Write a frame with zstd; the file appears by a rename, after it is on disk.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: the disk is full, the folder cannot be written, or the path is a folder.
     """
     import polars as pl
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION), **metadata})
     path.parent.mkdir(parents=True, exist_ok=True)

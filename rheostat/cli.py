@@ -62,13 +62,18 @@ LIBRARY_SETTINGS = {
 
 
 def main() -> None:
-    """Run; what Rheostat refuses is one message on standard error and status 1, an interrupt is 130."""
+    """Run; what Rheostat or the disk refuses is one message on standard error and status 1, an interrupt is 130."""
     for name, value in LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         app()
     except RheostatError as error:
         print(f"rheostat: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"rheostat: {error.filename}: {error.strerror}: name another place, or make room for it there", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -114,9 +114,8 @@ def _try_writing(folder: Path) -> None:
 async def _registry(config: Config, environ: Environ) -> Check:
     mlflow = config.mlflow
     if not mlflow.tracking_uri:
-        return Check(
-            part="mlflow", what="not configured", state="off", found="mlflow.tracking_uri is empty", do="name one to follow a champion"
-        )
+        do = "name one to follow the champion there, and to ship outcomes"
+        return Check(part="mlflow", what="not configured", state="off", found="mlflow.tracking_uri is empty", do=do)
     source = MlflowSource(mlflow.tracking_uri, model=mlflow.model, alias=mlflow.alias, token=secret(mlflow.token_env, environ))
     async with asyncio.timeout(REGISTRY_TIMEOUT_S):
         version = await source.latest()

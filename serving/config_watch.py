@@ -37,16 +37,18 @@ class ConfigWatch:
     Args:
         path: the file the running configuration came from.
         apply: takes over the live sections of a checked configuration; raises ConfigError where it cannot.
+        on_refused: told why a change was not applied, once.
         metrics: counts reloads by result.
 
     Raises:
         ConfigError: the file does not hold a configuration now.
     """
 
-    def __init__(self, path: Path, *, apply: Apply, metrics: Metrics) -> None:
+    def __init__(self, path: Path, *, apply: Apply, on_refused: Callable[[str], None], metrics: Metrics) -> None:
         self.status = ConfigStatus()
         self._path = path
         self._apply = apply
+        self._on_refused = on_refused
         self._metrics = metrics
         text = read_text(path)
         self._text: str | None = text
@@ -95,3 +97,4 @@ class ConfigWatch:
         log.warning("kept the running config: %s", why)
         self.status = msgspec.structs.replace(self.status, error=why)
         self._metrics.config_reloads.labels("refused").inc()
+        self._on_refused(why)

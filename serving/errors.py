@@ -51,7 +51,9 @@ def of_error(error: RheostatError) -> WireError:
 def _later(error: RequestError) -> dict[str, str]:
     """When to come back, where that is a matter of time, and what the key may use by then."""
     if isinstance(error, LimitError):
-        return {"retry-after": str(math.ceil(error.retry_after_s)), **rate_headers(error.allowance)}
+        # OpenAI's clients try a 429 again by themselves, unless they are told that it will not help.
+        when = {"x-should-retry": "false"} if error.retry_after_s is None else {"retry-after": str(math.ceil(error.retry_after_s))}
+        return {**when, **rate_headers(error.allowance)}
     return {"retry-after": str(RETRY_AFTER_S)} if error.status in (429, 503) else {}
 
 

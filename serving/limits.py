@@ -23,9 +23,9 @@ Clock = Callable[[], float]
 
 
 class LimitError(RequestError):
-    """A key has used up what it may; `allowance` is what it may, `retry_after_s` when to come back."""
+    """A key has used up what it may; `allowance` is what it may, `retry_after_s` when to come back, None where that helps nothing."""
 
-    def __init__(self, message: str, *, code: str, retry_after_s: float, allowance: Allowance) -> None:
+    def __init__(self, message: str, *, code: str, retry_after_s: float | None, allowance: Allowance) -> None:
         super().__init__(message, status=429, code=code)
         self.retry_after_s = retry_after_s
         self.allowance = allowance
@@ -165,12 +165,12 @@ class Allowance:
         self.usd.reserve(usd)
         return Hold(self.tokens, self.usd, tokens, usd)
 
-    def _used_up(self, window: Window, what: str, code: str, asked: float = 1) -> LimitError:
-        need = f"; this request may need {asked:g}: ask for less with rheostat.max_tokens_total" if asked > 1 else ""
+    def _used_up(self, window: Window, what: str, code: str, asked: float | None = None) -> LimitError:
+        need = "" if asked is None else f"; this request may need {asked:g}: ask for less with max_tokens or rheostat.max_tokens_total"
         return LimitError(
             f"the key {self.name!r} has {window.left:g} of {window.cap:g} {what} left{need}",
             code=code,
-            retry_after_s=window.ends_in_s,
+            retry_after_s=None if asked is not None and asked > window.cap else window.ends_in_s,
             allowance=self,
         )
 

@@ -47,6 +47,7 @@ from rheostat.serving.tools import open_toolbox
 from rheostat.serving.usage import usd_today
 from rheostat.serving.verification import Verification
 
+BY_FILE = "the configuration file"  # who changed something, in the audit log
 SETTLING_S = 1.0  # for calls that a stop has cut short: by then the engine has told their last token
 
 
@@ -73,7 +74,7 @@ class Sidecar:
         self._controllers = Controllers(config, toolbox=self._toolbox, budgets=self._budgets)
         self._watcher = self._build_watcher()
         self._store = OutcomeStore(Path(config.store.path))
-        self._config_watch = None if path is None else ConfigWatch(path, apply=self.apply, metrics=self._metrics)
+        self._config_watch = None if path is None else ConfigWatch(path, apply=self.apply, on_refused=self._refused, metrics=self._metrics)
         self._prices = config.prices
         self.services = self._build_services()
 
@@ -161,7 +162,10 @@ class Sidecar:
         self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)
         self._decider.fall_back_to(fallback)
         self.services.apply(changed)
-        self._audit.write("config_applied", by="the configuration file", keys=[key.name for key in changed.key])
+        self._audit.write("config_applied", by=BY_FILE, keys=[key.name for key in changed.key])
+
+    def _refused(self, why: str) -> None:
+        self._audit.write("config_refused", by=BY_FILE, why=why)
 
     def _check_prices(self, config: Config) -> None:
         for model, price in config.prices.items():

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rheostat.training.collect import Progress
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file; - prints it instead of the table.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="Write the result as JSON to this file; - prints it instead of the table.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The sidecar's configuration; the local pocket engines when there is none.")]
 TrackingUri = Annotated[
@@ -29,7 +31,7 @@ Mlflow = Annotated[
 PIPED_WIDTH = 140  # a file or a log has no width of its own
 STATE = Path(".rheostat")
 CONFIG = Path("rheostat.toml")
-CHAMPION_FOLDER = "champion"  # in a state folder: the bundle that a sidecar without a configuration follows
+CHAMPION_FOLDER = "champion"  # in a state folder: the bundle that a sidecar follows whose configuration names none
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, json: Path | None = None, value: Any = None) -> None:
@@ -123,6 +125,8 @@ def track(context: typer.Context, uri: str | None, report: object, *inputs: Path
 def load_config(path: Path, state: Path) -> Config:
     """The config file, or the built-in one for the pocket engines that the state folder knows.
 
+    Where neither a bundle nor an MLflow is named, the bundle is what `promote` makes champion in the state folder.
+
     Raises:
         ConfigError: the file does not fit, or there is neither a file nor an engine.
     """
@@ -130,7 +134,7 @@ def load_config(path: Path, state: Path) -> Config:
     from rheostat.serving import config
 
     if path.exists():
-        return config.load(path)
+        return _with_champion(config.load(path), state)
     if path != CONFIG:
         raise ConfigError(f"no config file at {path}: write one, or leave --config out to use the local pocket engines")
     from rheostat.policies.engine import Engines
@@ -142,6 +146,14 @@ def load_config(path: Path, state: Path) -> Config:
         store=config.StoreConfig(path=str(state / "outcomes.db"), store_prompts="full"),
         router=config.RouterConfig(bundle=str(state / CHAMPION_FOLDER), cache=str(state / "bundles")),
     )
+
+
+def _with_champion(config: Config, state: Path) -> Config:
+    from msgspec.structs import replace
+
+    if config.router.bundle or config.mlflow.tracking_uri:
+        return config
+    return replace(config, router=replace(config.router, bundle=str(state / CHAMPION_FOLDER)))
 
 
 def require_logs(logs: Sequence[Path]) -> None:

@@ -39,7 +39,8 @@ def doctor(
     from rheostat.serving.checkup import Check
 
     loaded = load_config(config, state)
-    checks = [Check(part="config", what=str(config), state="ok", found=f"{len(loaded.backend)} backends, {len(loaded.tier)} tiers")]
+    what = str(config) if config.exists() else f"built in: there is no {config}"
+    checks = [Check(part="config", what=what, state="ok", found=f"{len(loaded.backend)} backends, {len(loaded.tier)} tiers")]
     with progress("examining") as advance:
         checks += asyncio.run(_examine(loaded, os.environ, tasks=tasks, n=n, seed=seed, advance=advance))
     rows = [[check.part, check.what, check.state, check.found, check.do] for check in checks]

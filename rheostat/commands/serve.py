@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def serve(
     config: ConfigFile = CONFIG,
     state: State = STATE,
-    port: Annotated[int | None, typer.Option(help="Port to bind instead of the config's.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to bind instead of the config's.")] = None,
     ship: Annotated[bool, typer.Option(help="Also ship outcomes to MLflow, in a process of its own.")] = True,
 ) -> None:
     """Serve the OpenAI API until Ctrl-C.

@@ -84,6 +84,24 @@ def test_what_is_wrong_is_one_sentence_and_no_traceback(arguments: tuple[str, ..
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [("memory", "pocket", "--n", "20"), ("engine", "start", "--timeout", "1")], ids=" ".join)
+def test_a_place_that_cannot_be_written_is_named_and_no_traceback(arguments: tuple[str, ...], tmp_path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    result = run(*arguments, "--state", "taken/state", cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert "rheostat: taken" in result.stderr
+    assert "name another place" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_is_no_file_for_json(tmp_path) -> None:
+    result = run("engine", "status", "--json", ".", cwd=tmp_path)
+
+    assert result.returncode == 2
+    assert "is a directory" in result.stderr
+
+
 def test_an_unknown_config_key_lists_the_known_ones(tmp_path) -> None:
     (tmp_path / "rheostat.toml").write_text('[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "a"\n[server]\nprot = 1\n')
     result = run("serve", cwd=tmp_path)

@@ -66,6 +66,21 @@ def test_what_is_promoted_is_where_the_sidecar_looks_and_a_rollback_puts_the_oth
         assert served(state) == "blind"
 
 
+@pytest.mark.parametrize(
+    ("section", "bundle"),
+    [
+        ("", CHAMPION_FOLDER),
+        ('[router]\nbundle = "mine"\n', "mine"),
+        ('[mlflow]\ntracking_uri = "http://127.0.0.1:9"\n', None),
+    ],
+)
+def test_a_configuration_that_names_neither_a_bundle_nor_an_mlflow_follows_the_champion_of_the_state_folder(section, bundle, tmp_path):
+    file = tmp_path / "rheostat.toml"
+    file.write_text('[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "a"\n' + section)
+    found = load_config(file, tmp_path).router.bundle
+    assert (found and Path(found).name) == (bundle or load(file).router.bundle)
+
+
 def test_before_there_is_a_champion_the_doctor_says_how_to_make_one(state):
     (look, *_) = asyncio.run(check_surroundings(load_config(CONFIG, state), environ={}))
     assert (look.part, look.state) == ("bundle", "off")

@@ -92,11 +92,11 @@ def test_a_key_keeps_to_its_tiers(guarded):
         assert refused(guarded, KEYS[1], openai.PermissionDeniedError, **fields).code == "tier_not_allowed"
 
 
-def test_a_key_over_its_limit_is_told_when_to_come_back_and_spends_nothing(guarded, engine):
+def test_a_request_over_all_that_its_key_may_use_is_told_that_waiting_is_of_no_use(guarded, engine):
     error = refused(guarded, KEYS[2], openai.RateLimitError, extra_body={"rheostat": {"action": "pocket/self_consistency(k=4)@800"}})
     assert error.code == "rate_limit_exceeded"
     headers = error.response.headers
-    assert 0 < int(headers["retry-after"]) <= 60
+    assert (headers["x-should-retry"], headers.get("retry-after")) == ("false", None)
     assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-limit-requests"]) == ("300", "4")
 
 
@@ -114,7 +114,9 @@ def test_a_limit_of_requests_counts_streams_too(guarded):
         for _ in range(6):
             with contextlib.suppress(openai.RateLimitError):
                 list(made.chat.completions.create(model="auto:quick", messages=MESSAGES, stream=True))
-    assert "requests a minute" in str(refused(guarded, KEYS[2], openai.RateLimitError, stream=True))
+    error = refused(guarded, KEYS[2], openai.RateLimitError, stream=True)
+    assert "requests a minute" in str(error)
+    assert 0 < int(error.response.headers["retry-after"]) <= 60
 
 
 def test_usage_is_the_keys_own_tenants(guarded):
@@ -161,8 +163,12 @@ def test_keys_change_without_a_restart_and_the_audit_log_tells(guarded, folder, 
     wait_until(lambda: guarded.ready()["config"]["applied"] == 1)
     assert ask(guarded, "sk-new-0123456789").choices
     refused(guarded, KEYS[1], openai.AuthenticationError)
-    actions = [json.loads(line)["action"] for line in (folder / "audit.jsonl").read_text().splitlines()]
-    assert {"reload", "config_applied"} <= set(actions)
+    file.write_text("[[backend]")
+    wait_until(lambda: guarded.ready()["config"]["error"] is not None)
+    entries = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    assert {"reload", "config_applied", "config_refused"} <= {entry["action"] for entry in entries}
+    whys = [entry["details"]["why"] for entry in entries if entry["action"] == "config_refused"]
+    assert whys == [guarded.ready()["config"]["error"]]
     file.write_text(text)
     wait_until(lambda: guarded.ready()["config"]["applied"] == 2)
 

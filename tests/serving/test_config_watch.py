@@ -16,8 +16,9 @@ class Watched:
         self.path.write_text(BACKEND.format("a"))
         self.applied = []
         self.refuse = None
+        self.refusals = []
         self.metrics = Metrics()
-        self.watch = ConfigWatch(self.path, apply=self.apply, metrics=self.metrics)
+        self.watch = ConfigWatch(self.path, apply=self.apply, on_refused=self.refusals.append, metrics=self.metrics)
 
     def apply(self, config):
         if self.refuse is not None:

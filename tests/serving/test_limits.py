@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat.serving.config import LimitsConfig
+from rheostat.serving.errors import of_error
 from rheostat.serving.limits import DAY_S, MINUTE_S, Allowance, LimitError, Window
 
 CAP = 1000
@@ -112,14 +113,20 @@ def test_requests_are_counted_by_the_minute_of_the_clock_and_at_once():
 
 
 def test_a_request_that_can_never_fit_is_told_what_to_ask_for():
-    with pytest.raises(LimitError, match=r"may need 3072: ask for less with rheostat\.max_tokens_total"):
+    with pytest.raises(LimitError, match=r"may need 3072: ask for less with max_tokens or rheostat\.max_tokens_total") as caught:
         allowance(tokens_per_minute=1000).hold(tokens=3072, usd=0)
+    assert caught.value.retry_after_s is None
+    headers = of_error(caught.value).headers
+    assert headers["x-should-retry"] == "false"
+    assert "retry-after" not in headers
 
 
 def test_dollars_that_are_used_up_are_a_quota_until_the_next_day():
     clock = Clock()
-    with pytest.raises(LimitError) as caught:
-        allowance(clock, usd_per_day=0.5).hold(tokens=1, usd=0.6)
+    keeper = allowance(clock, usd_per_day=0.5)
+    keeper.hold(tokens=1, usd=0.4)
+    with pytest.raises(LimitError, match=r"has 0\.1 of 0\.5 dollars a day left; this request may need 0\.2") as caught:
+        keeper.hold(tokens=1, usd=0.2)
     assert (caught.value.code, caught.value.retry_after_s) == ("insufficient_quota", DAY_S)
 
 
