@@ -1,7 +1,8 @@
-"""Is a challenger better? Policies held against each other on the same held-out queries, with paired intervals.
+"""Is a challenger worth taking? Policies held against each other on the same held-out queries, with paired intervals.
 
-A challenger beats a reference when the lower 95% bound of its utility over the reference's is above zero, or when it
-is no less accurate (within `MARGIN`) and surely cheaper at the accuracy of the best fixed action. Knows no registry.
+A challenger beats a reference when it is more useful: the lower 95% bound of its utility over the reference's is above
+zero. Or when it is surely cheaper and surely not less accurate by more than `MARGIN`, at the accuracy of the best fixed
+action: then it is not shown to be better, and no text may say so. Knows no registry.
 Source of non-inferiority: Piaggio et al. 2012.
 """
 
@@ -23,6 +24,7 @@ from rheostat.training.judged import judge, kept_queries, price_vector
 from rheostat.training.outcomes import Array, OutcomeTable
 
 MARGIN = 0.01  # accuracy that may be lost where money is saved: one point, below what users notice
+_POINTS = f"{100 * MARGIN:g} point"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
     def won(self) -> bool:
         """Whether the challenger beats this reference."""
         return self.better or self.cheaper
+
+    @property
+    def shown(self) -> str:
+        """What the intervals show, and no more than that: completes "the challenger is"."""
+        if self.better:
+            return f"more useful than {self.reference}"
+        if self.cheaper:
+            return f"cheaper than {self.reference} and less accurate by {_POINTS} at most"
+        return f"not shown to be more useful than {self.reference}, nor cheaper and less accurate by {_POINTS} at most"
 
     def __str__(self) -> str:
         utility = f"utility over {self.reference} {_signed(self.utility)}"

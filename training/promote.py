@@ -30,6 +30,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     forced: bool = False
     against: tuple[Against, ...] = ()
 
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        if self.promoted:
+            return "promoted"
+        return "already champion" if self.champion == self.challenger else "refused"
+
 
 def promote(
     registry: Registry, challenger: int | None = None, *, prices: Mapping[str, Price], force: bool = False, seed: int = 0
@@ -76,23 +83,18 @@ def rollback(registry: Registry, reason: str = "rolled back by hand") -> Version
 def explain(challenger: int, current: Version | None, results: list[Against], unread: str = "") -> str:
     """The verdict in a sentence, with the numbers of every comparison; `unread` is why the champion could not be read."""
     lost = [result for result in results if not result.won]
-    head = f"Version {challenger} "
-    if lost:
-        names = " and ".join(result.reference for result in lost)
-        head += f"is not shown to be better than {names}"
-    elif current is None:
-        head += "is better than the best fixed action, and is the first champion"
-    elif unread:
-        head += f"is better than the best fixed action; version {current.version}, the champion until now, has no say"
-    else:
-        head += f"is better than the best fixed action and than version {current.version}, the champion until now"
-    return f"{head}: {'; '.join(map(str, results))}." + (f" The champion until now cannot be read: {unread}" if unread else "")
+    head = f"Version {challenger}"
+    if not lost:
+        head += ", the first champion," if current is None else f", champion after version {current.version},"
+        head += " which has no say," if unread else ""
+    shown = "; it is ".join(result.shown for result in lost or results)
+    return f"{head} is {shown}: {'; '.join(map(str, results))}." + (f" The champion until now cannot be read: {unread}" if unread else "")
 
 
 def _challenger(registry: Registry, number: int | None) -> Version:
     version = registry.latest() if number is None else registry.version(number)
     if version is None:
-        raise RegistryError(f"{registry.model} has no versions: run `rheostat train` first")
+        raise RegistryError(f"{registry.model} has no versions in {registry.uri}: run `rheostat train` first")
     if number is None and version.rolled_back is not None:
         why = version.rolled_back or "nobody said why"
         raise RegistryError(

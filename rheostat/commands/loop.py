@@ -20,6 +20,7 @@ from rheostat.commands.common import (
     Seed,
     State,
     TrackingUri,
+    embedded_mlflow,
     load_config,
     show,
     tracking_uri,
@@ -28,6 +29,8 @@ from rheostat.commands.common import (
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
     from rheostat.training.registry import Registry
+
+REFUSED = 3  # the status of a promotion that the evidence does not bear
 
 
 def up(
@@ -92,6 +95,9 @@ def promote(
 ) -> None:
     """Make a version champion, or say why not.
 
+    It must stand against the best fixed action and against the champion, on held-out queries: be more useful (95% interval
+    above zero), or else cheaper and surely less accurate by 1 point at most. The second does not say that it is better.
+
     Example: rheostat promote
     """
     from rheostat.training import promote as promotion
@@ -111,13 +117,29 @@ def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: Tracki
     Example: rheostat rollback
     """
     from rheostat.training import promote as promotion
-    from rheostat.training.registry import Registry
 
     loaded = load_config(config, state)
-    registry = Registry(tracking_uri(tracking, loaded, state))
+    registry = _registry(tracking, loaded, state)
     version = promotion.rollback(registry)
     typer.echo(f"champion is version {version.version} again")
     _follow(registry, loaded, state)
+
+
+def _registry(tracking: str | None, config: Config, state: Path) -> Registry:
+    """The registry to look for versions in. Looking makes none where there is none.
+
+    Raises:
+        RegistryError: the state folder has none, and no other is named.
+    """
+    from rheostat.data.errors import RegistryError
+    from rheostat.training.registry import Registry
+
+    named = tracking or config.mlflow.tracking_uri
+    if not named and not embedded_mlflow(state).exists():
+        raise RegistryError(
+            f"no versions in {state}: run `rheostat train` first, or name its folder with --state or an MLflow with --tracking"
+        )
+    return Registry(tracking_uri(tracking, config, state))
 
 
 def _follow(registry: Registry, config: Config, state: Path) -> None:

@@ -34,6 +34,15 @@ def test_a_cheaper_policy_wins_at_equal_accuracy_and_not_when_it_loses_accuracy(
     assert not against(standing(cost=1.5, n=1000), dear, "dear").won
 
 
+def test_one_that_is_only_cheaper_is_never_called_better():
+    dear = standing(cost=1.0, n=1000)
+    cheaper, better = against(standing(cost=0.5, n=1000), dear, "dear"), against(standing(0.2, n=1000), dear, "dear")
+    assert cheaper.utility.low <= 0 < cheaper.utility.high
+    assert cheaper.shown == "cheaper than dear and less accurate by 1 point at most"
+    assert better.shown == "more useful than dear"
+    assert against(dear, dear, "dear").shown.startswith("not shown to be more useful than dear, nor cheaper")
+
+
 @pytest.mark.parametrize(("n", "enough"), [(5, False), (50, False), (300, False), (1000, True)])
 def test_policies_that_agree_on_a_few_queries_are_not_shown_to_be_equally_accurate(n, enough):
     same = np.full(n, 0.5)

@@ -45,7 +45,7 @@ def test_a_version_without_gain_is_refused_and_the_reason_is_written(registry, r
     number = register(knows=False)
     verdict = promote(registry, number, prices={})
     assert (verdict.promoted, verdict.champion, champion(registry)) == (False, None, None)
-    assert "not shown to be better than the best fixed action" in verdict.reason
+    assert "not shown to be more useful than the best fixed action" in verdict.reason
     assert registry.version(number).tags[VERDICT_TAG] == "refused"
     assert registry.version(number).tags[REASON_TAG] == verdict.reason
 
@@ -55,7 +55,7 @@ def test_an_equal_challenger_does_not_replace_the_champion(registry, register):
     promote(registry, first, prices={})
     verdict = promote(registry, second, prices={})
     assert (verdict.promoted, verdict.champion) == (False, first)
-    assert "not shown to be better than the champion" in verdict.reason
+    assert "not shown to be more useful than the champion" in verdict.reason
 
 
 def test_a_better_challenger_replaces_the_champion_and_rollback_brings_it_back(registry, register):
