@@ -58,7 +58,7 @@ def admit(chat: Chat, principal: Principal, *, config: Config, pools: Pools, too
     Raises:
         RequestError: names the field.
     """
-    target = resolve(chat.model, config)
+    target = resolve(chat.model, config, may_name=principal.may_ask)
     principal.check(target, forced=chat.action is not None)
     _check_verifier(chat.verifier)
     if chat.action is not None:

@@ -194,7 +194,7 @@ class Routes:
     async def model(self, request: Request) -> Response:
         """`GET /v1/models/NAME`: one of them."""
         principal, name = self._principal(request), request.path_params["model"]
-        principal.check(targets.resolve(name, self._services.config), forced=False)
+        principal.check(targets.resolve(name, self._services.config, may_name=principal.may_ask), forced=False)
         return json_response(targets.told(name, self._services.started_s))
 
     async def usage(self, request: Request) -> Response:

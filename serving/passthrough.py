@@ -98,7 +98,7 @@ class Forwarder:
             UpstreamError: no replica took the call.
         """
         if call.model not in self._pools:
-            raise not_served(call.model, list(self._pools))
+            raise not_served(call.model, [model for model in self._pools if principal.may_ask(Target(model=model))])
         principal.check(Target(model=call.model), forced=False)
         if call.path != EMBEDDINGS_PATH:
             return await self._post(call)

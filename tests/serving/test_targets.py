@@ -16,6 +16,11 @@ CONFIG = config.checked(config.Config(backend=BACKENDS, tier=config.TIERS, key=[
 ALL = ["auto", "auto:quick", "auto:balanced", "auto:deep", "pocket", "org/large"]
 
 
+def anyone(target):
+    """A key without limits."""
+    return True
+
+
 class Counted:
     """Metrics that nobody reads."""
 
@@ -41,22 +46,22 @@ async def asked(path, *, raw=None, name="ann"):
 
 @pytest.mark.parametrize("name", ALL)
 async def test_every_name_of_the_list_is_served_and_can_be_asked_for(name):
-    targets.resolve(name, CONFIG)
+    targets.resolve(name, CONFIG, may_name=anyone)
     status, told = await asked(f"/v1/models/{name}", raw=f"/v1/models/{name.replace('/', '%2F')}")
     assert (status, told["id"], told["object"]) == (200, name, "model")
     assert told in (await asked("/v1/models"))[1]["data"]
 
 
 def test_a_name_is_a_tier_or_a_model():
-    assert targets.resolve("auto", CONFIG) == Target(tier=CONFIG.router.default_tier)
-    assert targets.resolve("auto:deep", CONFIG) == Target(tier="deep")
-    assert targets.resolve("pocket", CONFIG) == Target(model="pocket")
+    assert targets.resolve("auto", CONFIG, may_name=anyone) == Target(tier=CONFIG.router.default_tier)
+    assert targets.resolve("auto:deep", CONFIG, may_name=anyone) == Target(tier="deep")
+    assert targets.resolve("pocket", CONFIG, may_name=anyone) == Target(model="pocket")
 
 
 @pytest.mark.parametrize("name", ["auto:quik", "", "auto:", "{model:path}", "../usage", "x" * 1000])
 async def test_a_name_that_is_not_served_is_told_with_the_known_ones(name):
     with pytest.raises(RequestError, match="known are auto, auto:quick") as caught:
-        targets.resolve(name, CONFIG)
+        targets.resolve(name, CONFIG, may_name=anyone)
     assert (caught.value.status, caught.value.param, caught.value.code) == (404, "model", "model_not_found")
     assert len(str(caught.value)) < 250
     assert (await asked(f"/v1/models/{name}", raw=f"/v1/models/{name.replace('/', '%2F')}"))[0] == 404
@@ -66,6 +71,11 @@ async def test_a_name_that_is_nearly_known_is_told_with_it():
     status, told = await asked("/v1/models/auto:quik")
     assert (status, told["error"]["param"]) == (404, "model")
     assert "did you mean 'auto:quick'?" in told["error"]["message"]
+
+
+async def test_a_key_is_told_of_no_name_that_it_may_not_use():
+    _, told = await asked("/v1/models/poket", name="bob")
+    assert told["error"]["message"] == "model: 'poket' is not served: known are auto:quick"
 
 
 async def test_a_key_sees_the_names_that_it_may_use():
