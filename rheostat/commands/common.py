@@ -192,6 +192,11 @@ def tracking_uri(given: str | None, config: Config, state: Path) -> str:
         return given
     if config.mlflow.tracking_uri:
         return config.mlflow.tracking_uri
-    folder = (state / "mlflow").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    file = embedded_mlflow(state).resolve()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{file}"
+
+
+def embedded_mlflow(state: Path) -> Path:
+    """The database of the MLflow in a state folder, there or not."""
+    return state / "mlflow" / "mlflow.db"

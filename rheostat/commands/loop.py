@@ -98,17 +98,22 @@ def promote(
     It must stand against the best fixed action and against the champion, on held-out queries: be more useful (95% interval
     above zero), or else cheaper and surely less accurate by 1 point at most. The second does not say that it is better.
 
+    The status is 0 where the version is the champion now, 3 where it was refused, 1 where it could not be judged.
+
     Example: rheostat promote
     """
+    from msgspec.structs import asdict
+
     from rheostat.training import promote as promotion
-    from rheostat.training.registry import Registry
 
     loaded = load_config(config, state)
-    registry = Registry(tracking_uri(tracking, loaded, state))
+    registry = _registry(tracking, loaded, state)
     verdict = promotion.promote(registry, version, prices=loaded.prices, force=force, seed=seed)
-    rows = [[verdict.challenger, "promoted" if verdict.promoted else "refused", verdict.champion]]
-    show(verdict.reason, ["version", "verdict", "champion now"], rows, json=json, value=verdict)
+    rows = [[verdict.challenger, verdict.word, verdict.champion or "none"]]
+    show(verdict.reason, ["version", "verdict", "champion now"], rows, json=json, value={**asdict(verdict), "verdict": verdict.word})
     _follow(registry, loaded, state)
+    if verdict.champion != verdict.challenger:
+        raise typer.Exit(REFUSED)
 
 
 def rollback(config: ConfigFile = CONFIG, state: State = STATE, tracking: TrackingUri = None) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from rheostat.cli import app
 from rheostat.commands.common import CHAMPION_FOLDER, CONFIG, load_config
-from rheostat.commands.loop import _follow, _keep_champion
+from rheostat.commands.loop import REFUSED, _follow, _keep_champion
 from rheostat.data.outcomes import OutcomeReader
 from rheostat.router.bundle import Bundle
 from rheostat.serving.checkup import check_surroundings
@@ -50,18 +50,22 @@ def served(state: Path) -> str | None:
 def test_what_is_promoted_is_where_the_sidecar_looks_and_a_rollback_puts_the_other_back(state, tmp_path):
     with TrackingServer(tmp_path / "mlflow") as tracking:
 
-        def run(*arguments: str) -> None:
+        def run(*arguments: str, status: int = 0) -> str:
             result = CliRunner().invoke(app, [*arguments, "--state", str(state), "--tracking", tracking.uri])
-            assert result.exit_code == 0, result.output
+            assert result.exit_code == status, result.output
+            return result.stdout
 
         register(tracking.uri, state, "blind", knows=False)
-        run("promote")
+        assert "None" not in run("promote", status=REFUSED)
+        refused = json.loads(run("promote", "--json", "-", status=REFUSED))
+        assert (refused["verdict"], refused["champion"]) == ("refused", None)
         assert served(state) is None
         run("promote", "--force")
         assert served(state) == "blind"
         register(tracking.uri, state, "wise", knows=True)
         run("promote")
         assert served(state) == "wise"
+        assert "already champion" in run("promote")
         run("rollback")
         assert served(state) == "blind"
 
@@ -79,6 +83,14 @@ def test_a_configuration_that_names_neither_a_bundle_nor_an_mlflow_follows_the_c
     file.write_text('[[backend]]\nname = "a"\nurl = "http://127.0.0.1:1"\nmodel = "a"\n' + section)
     found = load_config(file, tmp_path).router.bundle
     assert (found and Path(found).name) == (bundle or load(file).router.bundle)
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback", "report"])
+def test_where_nothing_was_trained_it_is_said_of_the_folder_and_nothing_is_made(state, command):
+    result = CliRunner().invoke(app, [command, "--state", str(state)])
+    assert str(state) in str(result.exception)
+    assert "run" in str(result.exception)
+    assert not state.exists()
 
 
 def test_before_there_is_a_champion_the_doctor_says_how_to_make_one(state):
