@@ -59,8 +59,10 @@ def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, 
     over_shuffled = boot.sure_interval(utilities.router - utilities.shuffled)
     router = _along(judged, truth, path)
     along = points(router, names, boot, multipliers=path.multiplier)
-    index, feasible = path.index_for(float(kept.reward[:, best].mean()))
-    comparison = compare(router, index, truth, best, boot, point=msgspec.structs.replace(along[index], feasible=feasible))
+    asked = float(kept.reward[:, best].mean())
+    index, feasible = path.index_for(asked)
+    there = msgspec.structs.replace(along[index], target=asked, feasible=feasible)
+    comparison = compare(router, index, truth, best, boot, point=there)
     route = gain.low > 0 and over_shuffled.low > 0
     everything = np.ones_like(truth.reward)
     return Evaluation(
@@ -84,7 +86,7 @@ def evaluate(test: OutcomeTable, *, judged: Judged, kept: Costed, paths: Paths, 
         utility_gain=gain,
         gain_over_shuffled=over_shuffled,
         verdict="route" if route else "do not route",
-        reason=_reason(route, gain, over_shuffled, comparison, names[best], float(truth.reward[:, best].mean()), len(test)),
+        reason=_reason(route, gain, over_shuffled, comparison, names[best], truth.reward[:, best], len(kept.reward)),
         families=_families(test, router, index, best, names),
         reliability=reliability(judged.p_correct, truth.reward, everything),
         calibration_error=calibration_error(judged.p_correct, truth.reward, everything),
@@ -211,22 +213,34 @@ def _families(test: OutcomeTable, router: Curve, index: int, best: int, names: l
     return rows
 
 
-def _reason(route: bool, gain: Interval, control: Interval, comparison: Comparison, best: str, accuracy: float, n_test: int) -> str:
-    point, difference = comparison.point, comparison.accuracy_difference
-    low, high = 100 * difference.low, 100 * difference.high
-    numbers = (
-        f"On {n_test} held-out queries the best fixed action, {best}, is right {accuracy:.1%} of the time. Asked for that "
-        f"accuracy, the router is right {point.accuracy.value:.1%} of the time (difference {100 * difference.value:+.1f} points, "
-        f"95% interval {low:+.1f} to {high:+.1f}) with {_spent(comparison)}."
-    )
+def _reason(route: bool, gain: Interval, control: Interval, comparison: Comparison, best: str, reward: Array, n_kept: int) -> str:
+    """What stands behind the verdict, without the verdict; `reward` is (n,), the best fixed action's on the test queries."""
+    said = f"{_bound(route, gain, control)} {_numbers(comparison, best, reward, n_kept)}"
+    return said if not route or comparison.cost_ratio.low > 1 else f"{said} At that target no saving of cost is shown."
+
+
+def _bound(route: bool, gain: Interval, control: Interval) -> str:
+    """Why the verdict is what it is: the weaker of the two gains."""
     weaker, baseline = (gain, "the best fixed action") if gain.low <= control.low else (control, "the shuffled-label control")
     bound = f"the utility gain over {baseline} is {weaker.value:+.4f} (95% interval {weaker.low:+.4f} to {weaker.high:+.4f})"
-    verdict = f"Routing pays: {bound}." if route else f"Do not route: {bound}, so it is not shown to be above zero."
-    saves = not route or comparison.cost_ratio.low > 1
-    return f"{verdict} {numbers}" if saves else f"{verdict} {numbers} At that target no saving is shown."
+    return f"{bound}." if route else f"{bound}, so it is not shown to be above zero."
+
+
+def _numbers(comparison: Comparison, best: str, reward: Array, n_kept: int) -> str:
+    """The router asked for the best fixed action's accuracy, next to that action."""
+    point, difference = comparison.point, comparison.accuracy_difference
+    low, high = 100 * difference.low, 100 * difference.high
+    return (
+        f"On {len(reward)} held-out queries the best fixed action, {best}, is right {reward.mean():.1%} of the time; it was chosen "
+        f"on {n_kept} other queries, where it was right {point.target:.1%} of the time, so that another may be better here. Asked "
+        f"for {point.target:.1%}, the router is right {point.accuracy.value:.1%} of the time ({100 * difference.value:+.1f} points from "
+        f"that action here, 95% interval {low:+.1f} to {high:+.1f}) with {_spent(comparison)}."
+    )
 
 
 def _spent(comparison: Comparison) -> str:
-    """What the router spends of what the best fixed action does: tokens, or money where the log has no tokens."""
-    tokens, cost = comparison.token_ratio.value, comparison.cost_ratio.value
-    return f"{1 / tokens:.0%} of the tokens" if tokens > 0 else f"{1 / max(cost, 1e-15):.0%} of the cost"
+    """What the router spends of what the best fixed action does: tokens, where the log has any, and money where that differs."""
+    tokens, cost = (f"{1 / max(ratio.value, 1e-15):.0%}" for ratio in (comparison.token_ratio, comparison.cost_ratio))
+    if comparison.token_ratio.value <= 0:
+        return f"{cost} of the cost"
+    return f"{tokens} of the tokens" + ("" if cost == tokens else f" and {cost} of the cost")

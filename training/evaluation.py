@@ -38,6 +38,7 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The router at the best fixed action's accuracy, the multiplier being chosen on the calibration queries.
 
+    The point's target is the accuracy that the best fixed action has on the queries it was chosen on.
     Ratios are best fixed over router, so more is better; those `on_curve` pick the multiplier on the test queries
     themselves and is a little optimistic (0 where the curve never gets there).
     """

@@ -97,7 +97,7 @@ def _register(registry: Registry, evaluation: Evaluation, bundle: Path, digests:
         report_html=bundle.parent / REPORT_FILE,
         test_table=bundle.parent / TEST_TABLE_FILE,
     )
-    return registry.register(registry.log_training(training), description=evaluation.reason)
+    return registry.register(registry.log_training(training), description=f"{evaluation.verdict}: {evaluation.reason}")
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:

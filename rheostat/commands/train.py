@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,15 +89,26 @@ def show_evaluation(evaluation: Evaluation, json: Path | None = None) -> None:
     from rheostat.training.evaluation import is_shown
 
     reached = [point for point in evaluation.targets if point.feasible and is_shown(point.target or 0)]
-    named = [(point.name, point) for point in evaluation.fixed]
-    named += [(f"router, target {point.target:.2f}", point) for point in reached]
+    there = evaluation.at_best_fixed.point
+    named = [(f"{point.name} (best fixed)" if point.name == evaluation.best_fixed else point.name, point) for point in evaluation.fixed]
+    named += _joined(reached)
     named += _promised(evaluation)
-    named += [(f"router, as good as {evaluation.best_fixed}", evaluation.at_best_fixed.point)]
+    named += [("router, asked for what the best fixed action gave" + ("" if there.target is None else f", {there.target:.3f}"), there)]
     rows = [[name, _interval(point), f"{point.tokens:.1f}", f"{point.cost_usd * 1e6:.1f}"] for name, point in named]
     title = f"{evaluation.verdict}: {evaluation.reason}"
     show(title, ["policy", "accuracy (95%)", "tokens/query", "cost/query (1e-6 USD)"], rows, json=json, value=evaluation)
     if evaluation.promises is not None:
         typer.echo(str(evaluation.promises), err=True)
+
+
+def _joined(reached: Sequence[Point]) -> list[tuple[str, Point]]:
+    """A name and a point for every run of targets that the router meets in the same way."""
+    named = []
+    for _, alike in groupby(reached, key=lambda point: (point.multiplier_usd, point.mix, point.accuracy, point.cost_usd)):
+        points = list(alike)
+        first, last = (f"{point.target:.2f}" for point in (points[0], points[-1]))
+        named.append((f"router, target {first}" if first == last else f"router, targets {first} to {last}", points[-1]))
+    return named
 
 
 def _promised(evaluation: Evaluation) -> list[tuple[str, Point]]:

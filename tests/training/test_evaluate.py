@@ -104,10 +104,11 @@ def test_a_gain_without_a_saving_at_the_best_fixed_accuracy_says_so(ratio, says_
     comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, cost_ratio=ratio)
     gain = Interval(0.05, 0.04, 0.06)
 
-    reason = evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", 0.5, 100)
+    reason = evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", np.full(100, 0.5), 40)
 
-    assert reason.startswith("Routing pays")
-    assert ("no saving is shown" in reason) == says_so
+    assert "above zero" not in reason
+    assert "chosen on 40 other queries" in reason
+    assert ("no saving of cost is shown" in reason) == says_so
 
 
 def test_of_a_log_without_tokens_the_reason_tells_of_the_cost():
@@ -115,4 +116,17 @@ def test_of_a_log_without_tokens_the_reason_tells_of_the_cost():
     comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, token_ratio=nothing, cost_ratio=Interval(2.0, 1.5, 2.5))
     gain = Interval(0.05, 0.04, 0.06)
 
-    assert "with 50% of the cost." in evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", 0.5, 100)
+    assert "with 50% of the cost." in evaluate_module._reason(True, gain, gain, comparison, "m/cot@64", np.full(100, 0.5), 40)
+
+
+def test_where_more_tokens_cost_less_the_reason_names_both():
+    more, less = Interval(0.98, 0.9, 1.1), Interval(1.5625, 1.2, 2.0)
+    comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, token_ratio=more, cost_ratio=less)
+    assert evaluate_module._spent(comparison) == "102% of the tokens and 64% of the cost"
+    assert evaluate_module._spent(msgspec.structs.replace(comparison, token_ratio=less)) == "64% of the tokens"
+
+
+def test_the_router_is_asked_for_the_accuracy_of_the_best_fixed_action_where_it_was_chosen():
+    evaluation = fitted().evaluation
+    assert f"Asked for {evaluation.at_best_fixed.point.target:.1%}" in evaluation.reason
+    assert not evaluation.reason.lower().startswith(evaluation.verdict)

@@ -17,7 +17,13 @@ def test_page_stands_alone_and_states_the_verdict(tmp_path):
     assert "/*DATA*/" not in page
     assert "/*PLOTLY*/" not in page
     assert not re.search(r'(?:src|href)="', own)
-    assert fitted().evaluation.reason.split(":")[0] in own
+    assert fitted().evaluation.reason in own
+
+
+def test_the_page_fetches_nothing_and_knows_dark_and_narrow_screens():
+    own = re.sub(r"<script>.*?</script>", "", render(fitted().evaluation), count=1, flags=re.S)
+    assert "prefers-color-scheme: dark" in own
+    assert "max-width: 559px" in own
 
 
 def test_data_in_the_page_is_the_evaluation():
