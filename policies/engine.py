@@ -81,6 +81,8 @@ class Engines:
     ) -> EngineState:
         """Start an engine and wait until it answers; an engine of that name that is ready already is returned.
 
+        Interrupted, it ends what it started, and leaves one that another command had started.
+
         Args:
             model: `pocket`, `pocket-large`, `pocket-prm`, `smol`, or a path or name that vLLM can load.
             name: what the engine and its model are called, so that one model can run in several ways; the model's own where None.
@@ -95,7 +97,13 @@ class Engines:
         running = self.find(_called(model, name))
         if running is not None and is_ready(running.url):
             return running
-        return self.wait(self.launch(model, name=name, port=port, extra_args=extra_args), timeout_s=timeout_s, on_progress=on_progress)
+        state = self.launch(model, name=name, port=port, extra_args=extra_args)
+        try:
+            return self.wait(state, timeout_s=timeout_s, on_progress=on_progress)
+        except KeyboardInterrupt:
+            if running is None:
+                self.stop(state.name)
+            raise
 
     def launch(self, model: str, *, name: str | None = None, port: int | None = None, extra_args: tuple[str, ...] = ()) -> EngineState:
         """Start the process without waiting for it; see `start` for arguments and errors."""

@@ -46,6 +46,8 @@ def ask(
     from rheostat.equipment import equipped, equipped_for
     from rheostat.policies.catalogue import is_single_call
 
+    if not question.strip():
+        raise typer.BadParameter("there is nothing in it: write what to ask", param_hint="QUESTION")
     servers = load_config(config, state)
     action = complete(strategy, servers.models, tokens)
     query = Query.of_text(question, kind=infer_kind(question))

