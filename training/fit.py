@@ -201,7 +201,7 @@ def check_table(table: OutcomeTable) -> None:
     if not len(table):
         raise DatasetError("the log has no queries: run `rheostat collect` first")
     if len(table.actions) < 2:
-        raise DatasetError(f"the table has {len(table.actions)} action: a router needs two or more to choose from")
+        raise DatasetError(f"one action is left ({', '.join(table.actions)}): there is nothing to choose between; log a second one")
     complete = int(table.known_in_full.sum())
     if complete < MIN_QUERIES:
         raise DatasetError(

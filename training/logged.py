@@ -165,6 +165,9 @@ def _covered(cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
     left = {f"{model}/{strategy}": float(value) for model, strategy, value in share.filter(pl.col("share") < MIN_COVERAGE).iter_rows()}
     rows = cells.join(kept.select(ARM), on=ARM, maintain_order="left")
     whole = rows.filter(pl.len().over(QUERY) == len(kept))
+    if len(share) == 1:
+        only = "/".join(share.select(ARM).row(0))
+        raise DatasetError(f"one action is left ({only}): there is nothing to choose between; log or name a second one")
     if len(kept) < 2 or whole.is_empty():
         raise DatasetError(
             f"{len(kept)} of {len(share)} model and strategy pairs have outcomes on {MIN_COVERAGE:.0%} of the {n} queries, and "

@@ -63,12 +63,26 @@ def _show(report: BacktestReport, json: Path | None) -> None:
         )
     title = (
         f"{report.verdict}: utility over the best fixed action {report.utility_gain:+.4f}, "
-        f"{report.split.n_test} test queries; cost in {report.unit}"
+        f"{report.split.n_test} test queries; best fixed is chosen on the {report.split.n_train} others; cost in {report.unit}"
     )
     if report.prices:
         title += "; prices " + ", ".join(f"{model} {usd:g}" for model, usd in report.prices.items())
     columns = ["policy", "cost at its accuracy", "cost ratio (95%)", "best accuracy", "AIQ", "oracle gap closed"]
     show(title, columns, rows, json=json, value=report)
+    if report.verdict == "do not route" and report.policies["rheostat"].cost_ratio > 1:
+        typer.echo(_why_not(report), err=True)
+
+
+def _why_not(report: BacktestReport) -> str:
+    """Why a router that is cheaper at one accuracy is still not advised."""
+    gains = [(report.utility_gain, "fixed actions"), (report.gain_over_shuffled, "a router fitted on shuffled rewards")]
+    gain, rival = min(gains, key=lambda each: each[0].low)
+    return (
+        f"Why not, with a cost ratio of {report.policies['rheostat'].cost_ratio:.1f}: the ratio is against the most accurate fixed action "
+        "alone, at its accuracy, where a cheaper fixed action may save as much. The verdict is on utility, accuracy less priced cost, at "
+        f"prices from low to high, each against the fixed action that is best at it: the gain over {rival} is {gain.value:+.4f} "
+        f"(95% interval {gain.low:+.4f} to {gain.high:+.4f}), not shown to be above zero."
+    )
 
 
 def _names(text: str) -> list[str]:

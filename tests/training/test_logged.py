@@ -139,7 +139,7 @@ def test_unknown_choices_list_the_known(choice, words):
 
 
 def test_one_arm_is_no_choice():
-    with pytest.raises(DatasetError, match="1 of 1 model and strategy pairs"):
+    with pytest.raises(DatasetError, match=r"one action is left \(small/cot\): there is nothing to choose between"):
         arms(chosen(simulated(), models=["small"], strategies=["cot"]))
 
 

@@ -1,0 +1,32 @@
+"""What `rheostat backtest` says beside its table."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from rheostat.commands.backtest import _show
+from rheostat.training.bootstrap import Interval
+from tests.training.test_backtest import report
+
+
+def refused(cost_ratio: float):
+    found = report()
+    router = replace(found.policies["rheostat"], cost_ratio=cost_ratio, cost_ratio_interval=(2.2, 22.2))
+    unsure = Interval(0.01, -0.02, 0.04)
+    return replace(found, verdict="do not route", gain_over_shuffled=unsure, policies=found.policies | {"rheostat": router})
+
+
+@pytest.mark.parametrize(("cost_ratio", "explained"), [(18.6, True), (0.9, False), (0.0, False)])
+def test_a_refusal_beside_a_saving_says_why(cost_ratio, explained, capsys):
+    _show(refused(cost_ratio), None)
+    said = capsys.readouterr().err
+    assert ("Why not, with a cost ratio of 18.6" in said) == explained
+    assert ("over a router fitted on shuffled rewards is +0.0100 (95% interval -0.0200 to +0.0400)" in said) == explained
+
+
+def test_advice_to_route_needs_no_excuse_and_names_where_the_best_fixed_action_was_chosen(capsys):
+    _show(report(), None)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert f"best fixed is chosen on the {report().split.n_train} others" in " ".join(shown.out.split())
