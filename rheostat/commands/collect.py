@@ -120,7 +120,7 @@ def _show_collected(collected: Collected, whole: Swept | None, exported: str | N
         "runs": len(whole.rows), "there_before": whole.skipped, "failed": len(whole.failures), "generated_tokens": whole.ledger.generated,
     }  # fmt: skip
     rows = [["samples stored now", collected.stored], ["there before", collected.skipped], ["tokens generated", collected.ledger.generated]]
-    rows += [["tasks that the store has otherwise, kept apart", collected.changed]] if collected.changed else []
+    rows += [["changed tasks, sampled anew", collected.changed]] if collected.changed else []
     rows += [[f"{model}: right", _right(graded)] for model, graded in collected.graded.items()]
     rows += [[f"actions: {name.replace('_', ' ')}", number] for name, number in runs.items()]
     rows += [["exported", exported]] if exported else []
