@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         seeds: one backtest each.
         costs: mean costs a query at which accuracies are compared.
         targets: accuracies to promise.
+        about: what sets the table apart from the others, for the page.
     """
 
     table: str = ""
@@ -64,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seeds: tuple[int, ...] = (0,)
     costs: list[float] = []
     targets: list[float] = []
+    about: str = ""
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +91,9 @@ class Bench:
         found = _or_note(self._judged, notes) or TableResult(name=self.name, encoder=self.settings.encoder, costs=[])
         stopping = {} if self.settings.datasets else _or_note(self._stopping, notes) or {}
         here = f"{self.path.parent}/"  # folders differ from machine to machine
-        return msgspec.structs.replace(found, stopping=stopping, notes=[note.replace(here, "") for note in notes])
+        return msgspec.structs.replace(
+            found, stopping=stopping, notes=[note.replace(here, "") for note in notes], about=self.settings.about
+        )
 
     def _judged(self) -> TableResult:
         chosen = self.settings

@@ -39,6 +39,7 @@ class TableResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the table.
+        about: what sets it apart from the others, in a sentence; "" where its name tells enough.
         encoder: that embedded its texts.
         costs: mean costs a query at which accuracies are compared.
         backtests: one a split.
@@ -58,6 +59,7 @@ class TableResult(msgspec.Struct, frozen=True, kw_only=True):
     promises: list[Check] = []
     stopping: dict[str, StopReport] = {}
     notes: list[str] = []
+    about: str = ""
 
 
 def section(results: Sequence[TableResult], command: str) -> str:
@@ -84,7 +86,7 @@ def replaced(page: str, new: str) -> str:
 
 def table_part(result: TableResult) -> str:
     """One table: its router next to its rivals, then promises and stop rules where there are any."""
-    parts = [f"### {result.name}"]
+    parts = [f"### {result.name}", *([result.about] if result.about else [])]
     if result.backtests:
         parts += [_lead(result), _policies(result)]
     if result.promises:

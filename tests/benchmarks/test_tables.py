@@ -42,7 +42,7 @@ def test_what_cannot_be_judged_is_written_down_with_the_reason(tmp_path):
     tables.main([str(tmp_path / "logs"), "--out", str(tmp_path / "out"), "--docs", str(page)])
     text = page.read_text()
     assert "### one_arm" in text
-    assert "1 of 1 model and strategy pairs" in text
+    assert "one action is left" in text
     assert "no question has 16 samples" in text
 
 

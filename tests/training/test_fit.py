@@ -103,7 +103,7 @@ def test_partial_rows_train_but_never_judge():
     [
         (lambda table: table.rows(np.array([], dtype=np.intp)), "no queries"),
         (lambda table: table.rows(np.array([0])), "1 queries"),
-        (lambda table: table.only(table.actions[:1]), "two or more"),
+        (lambda table: table.only(table.actions[:1]), "one action is left"),
         (lambda table: replace(table, reward=np.ones_like(table.reward)), "nothing to learn"),
         (lambda table: replace(table, texts=("same",) * len(table)), "different queries"),
     ],

@@ -90,3 +90,8 @@ def test_a_page_that_is_not_there_is_made_with_its_folder(tmp_path):
     write_section(page, text)
     write_section(page, text)
     assert page.read_text(encoding="utf-8") == text
+
+
+def test_what_sets_a_table_apart_stands_under_its_name():
+    about = "The queries of the flock that are black."
+    assert table_part(msgspec.structs.replace(result(), about=about)).startswith(f"### sheep\n\n{about}\n\n")
