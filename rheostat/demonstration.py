@@ -65,7 +65,13 @@ SWAP_TIMEOUT_S = 60.0
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table. Seconds of fixed actions are those of the log, where many samples ran at once."""
+    """One line of the table.
+
+    Attributes:
+        calls: requests the sidecar sent to the engines for a query; one may ask for several samples. None of fixed actions,
+            which are replayed from the log and send none.
+        seconds: of fixed actions those of the log, where many samples ran at once.
+    """
 
     policy: str
     n: int
@@ -73,14 +79,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     tokens: float
-    calls: float
+    calls: float | None
     seconds: float
 
     @property
     def cells(self) -> list[str]:
         """The line as text."""
         interval = f"{self.accuracy:.3f} ({self.low:.3f}-{self.high:.3f})"
-        return [self.policy, interval, f"{self.tokens:.1f}", f"{self.calls:.1f}", f"{self.seconds:.2f}"]
+        return [self.policy, interval, f"{self.tokens:.1f}", "-" if self.calls is None else f"{self.calls:.1f}", f"{self.seconds:.2f}"]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +138,8 @@ class Demonstration:
             _wait_written(url)
             again, second = self._retrain(log, registry, config, tracking.uri)
             swapped = self._swap_note(url, second, again.folder.name)
-            notes = [*self._notes(trained, verdict, again, second, tracking.uri), swapped, _conservation(asked, spent)]
-            if keep:
-                notes.append(f"still running: sidecar {url}, MLflow {tracking.uri}, engines {', '.join(e.url for e in engines.values())}")
+            notes = [*_notes(trained, verdict, again, second), swapped, _conservation(asked, spent)]
+            notes += _running(url, tracking.uri, engines) if keep else [_stopped(self.state)]
         return Result(
             rows=[*_fixed_rows(trained), *(_live_row(target, found) for target, found in replies.items())],
             notes=notes,
@@ -222,19 +227,28 @@ class Demonstration:
             time.sleep(0.2)
         return f"the sidecar did not swap to version {verdict.challenger} within {SWAP_TIMEOUT_S:.0f} s: see {self.state / 'sidecar.log'}"
 
-    def _notes(self, trained: Trained, verdict: Verdict, again: Trained, second: Verdict, tracking_uri: str) -> list[str]:
-        there = trained.evaluation.at_best_fixed
-        return [
-            f"offline: {trained.evaluation.verdict}: {trained.evaluation.reason}",
-            f"asked for the best fixed action's accuracy, the router takes {_share(there.token_ratio)} of its tokens "
-            f"and {_share(there.cost_ratio)} of its cost",
-            f"the cheapest setting that is as accurate on the held-out queries takes {_share(there.token_ratio_on_curve)} of its tokens "
-            f"and {_share(there.cost_ratio_on_curve)} of its cost",
-            f"first promotion: {verdict.reason}",
-            f"after retraining with {again.live.get('used', 0)} live outcomes: {second.reason}",
-            f"report: {again.report}",
-            f"MLflow page: {tracking_uri} (data in {self.state / 'mlflow'}; rheostat up --state {self.state} shows it again)",
-        ]
+
+def _notes(trained: Trained, verdict: Verdict, again: Trained, second: Verdict) -> list[str]:
+    there = trained.evaluation.at_best_fixed
+    return [
+        f"offline: {trained.evaluation.verdict}: {trained.evaluation.reason}",
+        f"asked for the best fixed action's accuracy, the router takes {_share(there.token_ratio)} of its tokens "
+        f"and {_share(there.cost_ratio)} of its cost",
+        f"the cheapest setting that is as accurate on the held-out queries takes {_share(there.token_ratio_on_curve)} of its tokens "
+        f"and {_share(there.cost_ratio_on_curve)} of its cost",
+        f"first promotion: {verdict.reason}",
+        f"after retraining with {again.live.get('used', 0)} live outcomes: {second.reason}",
+        f"report: {again.report}",
+    ]
+
+
+def _running(url: str, tracking_uri: str, engines: dict[str, EngineState]) -> list[str]:
+    found = ", ".join(engine.url for engine in engines.values())
+    return [f"MLflow page: {tracking_uri}", f"still running: sidecar {url}, MLflow {tracking_uri}, engines {found}"]
+
+
+def _stopped(state: Path) -> str:
+    return f"MLflow page: its server is stopped; `rheostat up --state {state}` runs it again and prints the address"
 
 
 def _share(ratio: Interval) -> str:
@@ -283,13 +297,10 @@ def _fixed_rows(trained: Trained) -> list[Row]:
 
 
 def _fixed_row(point: Point, n: int, seconds: float) -> Row:
-    from rheostat.data.schema import Action
-
-    shape = Action.parse(point.name).arguments
     accuracy: Interval = point.accuracy
     return Row(
         policy=point.name, n=n, accuracy=accuracy.value, low=accuracy.low, high=accuracy.high, tokens=point.tokens,
-        calls=float(shape.get("k", shape.get("n", 1))), seconds=seconds,
+        calls=None, seconds=seconds,
     )  # fmt: skip
 
 

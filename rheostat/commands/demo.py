@@ -33,9 +33,10 @@ def demo(
         return
     say = partial(typer.echo, err=str(json) == "-")
     result = Demonstration(state, n_queries=queries, seed=seed, say=say).run(keep=keep)
-    columns = ["policy", "accuracy (95%)", "tokens/query", "calls/query", "seconds/query"]
+    columns = ["policy", "accuracy (95%)", "tokens/query", "requests/query", "seconds/query"]
     show(
-        "held-out queries: fixed actions from the kept log, the router live",
+        "held-out queries: fixed actions replayed from the kept log, the router live; requests are those to the engines, "
+        "each for one or more samples, and a replay sends none",
         columns,
         [row.cells for row in result.rows],
         json=json,
