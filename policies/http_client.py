@@ -135,10 +135,17 @@ class HttpClient:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, until: float
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        until: float,
+        sent: Sent | None = None,
     ) -> AsyncIterator[Connection]:
         """`send`, with the release at the end of a block."""
-        answer = await self.send(method, path, body=body, headers=headers, until=until)
+        answer = await self.send(method, path, body=body, headers=headers, until=until, sent=sent)
         try:
             yield answer
         finally:

@@ -164,13 +164,10 @@ class PoolingClient:
     async def _post(self, path: str, body: dict[str, Any], sent: Sent) -> bytes:
         until = asyncio.get_running_loop().time() + self._total_timeout_s
         with TransportErrors(self.name, self.url):
-            answer = await self._client.send("POST", path, body=msgspec.json.encode(body), until=until, sent=sent)
-            try:
+            async with self._client.exchange("POST", path, body=msgspec.json.encode(body), until=until, sent=sent) as answer:
                 if answer.status != 200:
                     raise await refusal(self.name, answer)
                 return await answer.read_all()
-            finally:
-                self._client.release(answer)
 
     def _decoded(self, content: bytes, path: str, kind: type[AnyReply]) -> AnyReply:
         try:
