@@ -35,11 +35,7 @@ Vectors = npt.NDArray[np.float32]
 ROUNDED = "minilm-int8"
 MINILM = ("minilm", ROUNDED)
 STATIC_DIMENSION = 128
-MODEL_FILES = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-)  # all of a static encoder; of minilm's package, what tells versions apart
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # all of a static encoder, and what tells minilms apart
 MODEL_SUFFIXES = frozenset({".json", ".safetensors", ".bin", ".pt", ".txt", ".model"})
 SIF = 1e-4
 _STATIC_TABLE = "embeddings"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, show, write_json
+from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, ToolEncoder, show, write_json
 
 if TYPE_CHECKING:
     from rheostat.data.schema import Action, Query
@@ -25,9 +25,7 @@ def ask(
     show_evidence: Annotated[bool, typer.Option("--show", help="Show samples, votes and search trees as they grow.")] = False,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which the answer is made of what has come.")] = None,
     memory: Annotated[Path | None, typer.Option(help="Task memory of few_shot; the state folder's when left out.")] = None,
-    encoder: Annotated[
-        str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, minilm-int8, or a folder.")
-    ] = "static",
+    encoder: ToolEncoder = "static",
     config: ConfigFile = CONFIG,
     state: State = STATE,
     seed: Seed = 0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.commands.common import STATE, Encoder, Json, Mlflow, Seed, State, progress, show, track
 from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def backtest(
     ] = None,
     strategies: Annotated[str, typer.Option(help="Strategies to choose from, separated by commas; all when left out.")] = "",
     models: Annotated[str, typer.Option(help="Models to choose from, separated by commas; all when left out.")] = "",
-    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Encoder = "static",
     state: State = STATE,
     mlflow: Mlflow = None,
     seed: Seed = 0,

@@ -18,6 +18,8 @@ Json = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="Write the result as JSON to this file; - prints it instead of the table.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Encoder = Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")]
+ToolEncoder = Annotated[str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, minilm-int8, or a folder.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The sidecar's configuration; the local pocket engines when there is none.")]
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow: http://HOST:PORT or sqlite:///FILE; the config's, else one in the state folder, when left out.")
@@ -134,21 +136,23 @@ def load_config(path: Path, state: Path) -> Config:
     from rheostat.serving import config
 
     if path.exists():
-        return _with_champion(config.load(path), state)
+        return _following(config.load(path), state)
     if path != CONFIG:
         raise ConfigError(f"no config file at {path}: write one, or leave --config out to use the local pocket engines")
     from rheostat.policies.engine import Engines
 
     ports = {status.name: int(status.url.rsplit(":", 1)[1]) for status in Engines(state / "engines").status() if status.state != "dead"}
-    return config.local(
+    local = config.local(
         pocket_port=ports.get("pocket", 8100),
         pocket_large_port=ports.get("pocket-large", 8101),
         store=config.StoreConfig(path=str(state / "outcomes.db"), store_prompts="full"),
-        router=config.RouterConfig(bundle=str(state / CHAMPION_FOLDER), cache=str(state / "bundles")),
+        router=config.RouterConfig(cache=str(state / "bundles")),
     )
+    return _following(local, state)
 
 
-def _with_champion(config: Config, state: Path) -> Config:
+def _following(config: Config, state: Path) -> Config:
+    """The configuration with the state folder's champion, where it names nothing else to follow."""
     from msgspec.structs import replace
 
     if config.router.bundle or config.mlflow.tracking_uri:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.commands.common import STATE, Encoder, Json, Mlflow, Seed, State, progress, show, track
 from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rheostat.training.ope_log import LiveLog
     from rheostat.training.outcomes import OutcomeTable
 
-Encoder = Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")]
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
 Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
 OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "seed")  # options that only splits of a log have

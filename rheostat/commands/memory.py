@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Seed, State, progress, show
+from rheostat.commands.common import STATE, Encoder, Json, Seed, State, progress, show
 from rheostat.equipment import ENCODERS_FOLDER, MEMORY_FOLDER
 
 
@@ -15,7 +15,7 @@ def memory(
     source: Annotated[str, typer.Argument(help="pocket, pocket:FAMILY,..., reasoning_gym:NAME, a .jsonl of tasks, or a Parquet log.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; memory in the state folder when left out.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many examples.")] = 500,
-    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Encoder = "static",
     state: State = STATE,
     seed: Seed = 0,
     json: Json = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, load_config, resumable, show, with_backends
+from rheostat.commands.common import CONFIG, STATE, ConfigFile, Json, Seed, State, ToolEncoder, load_config, resumable, show, with_backends
 
 if TYPE_CHECKING:
     from rheostat.data.schema import Action, Query
@@ -38,9 +38,7 @@ def sweep(
     tokens: Annotated[int, typer.Option(min=1, help="Cap of actions that name none with @.")] = DEFAULT_TOKENS,
     verifier: Annotated[str | None, typer.Option(help="Grades answers; what fits the task set when left out.")] = None,
     memory: Annotated[Path | None, typer.Option(help="Task memory of few_shot; the state folder's when left out.")] = None,
-    encoder: Annotated[
-        str, typer.Option(help="Encoder of the task memory and of long answers: static, minilm, minilm-int8, or a folder.")
-    ] = "static",
+    encoder: ToolEncoder = "static",
     store: Annotated[Path | None, typer.Option(help="Store to write and to resume from; STATE/sweep.db when left out.")] = None,
     export: Annotated[Path | None, typer.Option(help="Parquet file to write at the end, one row a run.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Runs in flight; seconds are measured under this load.")] = 16,

@@ -13,6 +13,7 @@ from rheostat.commands.common import (
     CONFIG,
     STATE,
     ConfigFile,
+    Encoder,
     Json,
     Seed,
     State,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 def train(
     logs: Annotated[list[Path], typer.Argument(help="Sample logs and segments (Parquet), stores (SQLite).")],
-    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Encoder = "static",
     live: Annotated[bool, typer.Option(help="Also train on the segments that sidecars shipped to MLflow.")] = True,
     confidence: Annotated[float, typer.Option(help="Of the promises in the report.")] = 0.9,
     config: ConfigFile = CONFIG,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Json, Seed, State, progress, require_logs, show
+from rheostat.commands.common import STATE, Encoder, Json, Seed, State, progress, require_logs, show
 from rheostat.equipment import ENCODERS_FOLDER, LEARNED_FOLDER
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def train_verifier(
     out: Annotated[Path | None, typer.Option(help="Folder for the model; STATE/verifier when left out.")] = None,
     n: Annotated[int, typer.Option("--n", min=2, max=64, help="Answers judged beside one another, and picked from in the report.")] = 8,
     model: Annotated[list[str] | None, typer.Option("--model", help="Only answers of this model; repeat. All when left out.")] = None,
-    encoder: Annotated[str, typer.Option(help="static, minilm, minilm-int8, or a folder with a sentence-transformers model.")] = "static",
+    encoder: Encoder = "static",
     state: State = STATE,
     seed: Seed = 0,
     json: Json = None,
