@@ -34,6 +34,7 @@ class BareProxy:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        body = self.rewritten(scope, body)
         sent = {"content-type": "application/json"}
         async with self._session.request(scope["method"], self._upstream + scope["path"], data=body, headers=sent) as answer:
             headers = [(name.lower(), value) for name, value in answer.raw_headers if name.lower() not in HELD_BACK]
@@ -42,6 +43,15 @@ class BareProxy:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
+    def rewritten(self, scope: Any, body: bytes) -> bytes:  # noqa: ARG002
+        """What is sent on for a body: the same."""
+        return body
+
+
+def serve(app: Any, port: int) -> None:
+    """Serve an application until ended, with as little around it as there can be."""
+    uvicorn.run(app, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False, log_level="warning", ws="none")
+
 
 def main() -> None:
     """Serve until ended."""
@@ -49,8 +59,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upstream", type=int, required=True)
     given = parser.parse_args()
-    proxy: Any = BareProxy(given.upstream)
-    uvicorn.run(proxy, port=given.port, loop="uvloop", http="httptools", lifespan="off", access_log=False, log_level="warning", ws="none")
+    serve(BareProxy(given.upstream), given.port)
 
 
 if __name__ == "__main__":

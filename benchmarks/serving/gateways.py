@@ -20,6 +20,7 @@ ACTIONS = 24
 TRAINED_ON = 400  # simulated questions: what is decided does not matter here, what deciding costs does
 SYSTEM_BYTES = 4000  # with the question and the fields around it, a request of 4.4 KB
 BODIES = 64
+LEAST_ENCODER = "static"
 
 NGINX = """daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;
 events {{ worker_connections 4096; }}
@@ -130,6 +131,16 @@ def _bare(place: Place) -> Process:
     return place.start("bare", command, port)
 
 
+def _least(place: Place) -> Process:
+    port, bundle = free_port(), place.bundles.get(LEAST_ENCODER)
+    if bundle is None:
+        raise FileNotFoundError(f"decides with --encoder {LEAST_ENCODER}")
+    files = ["--bundle", str(bundle.resolve()), "--log", str(place.folder / "least.jsonl")]
+    return place.start(
+        "least", [sys.executable, str(HERE / "least.py"), "--port", str(port), "--upstream", str(place.upstream), *files], port
+    )
+
+
 def _sidecar(place: Place, encoder: str = "") -> Process:
     port, folder = free_port(), place.folder / f"sidecar-{encoder or 'pass'}"
     folder.mkdir()
@@ -150,6 +161,7 @@ RIVALS = (
     Gateway("litellm", _litellm, health="/health/liveliness"),
 )
 BARE = Gateway("bare Python proxy", _bare)
+LEAST = Gateway("least Python router", _least)
 PASS_THROUGH = Gateway("rheostat, pass-through", _sidecar, health="/healthz")
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.environments import installed
 from benchmarks.serving import gateways, page
-from benchmarks.serving.gateways import ACTIONS, BARE, DIRECT, PASS_THROUGH, RIVALS, Gateway, Place, routed
+from benchmarks.serving.gateways import ACTIONS, BARE, DIRECT, LEAST, PASS_THROUGH, RIVALS, Gateway, Place, routed
 from benchmarks.serving.measure import Bench, Row
 from benchmarks.stacks import Process
 from rheostat.training.results_page import write_section
@@ -55,7 +55,7 @@ def main(
         {} if install is None else {name: installed(install / name, name, [[package]]) for name, package in PACKAGES.items()}
     )
     bundles = {name: gateways.bundle(name, cache) for name in encoders}
-    chosen = [*(RIVALS if rivals else ()), BARE, PASS_THROUGH, *map(routed, encoders)]
+    chosen = [*(RIVALS if rivals else ()), BARE, LEAST, PASS_THROUGH, *map(routed, encoders)]
     cores = pinned()
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="serving-") as folder:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import lightgbm
 import msgspec
+import numpy as np
 import pytest
 
 from benchmarks.serving import page
-from benchmarks.serving.gateways import BARE, DIRECT, PASS_THROUGH, Gateway, Place, bodies, slow_stream
+from benchmarks.serving.gateways import BARE, DIRECT, LEAST, PASS_THROUGH, Gateway, Place, bodies, slow_stream
+from benchmarks.serving.least import Decision, LeastRouter
 from benchmarks.serving.load import closed_loop, open_loop, request, streams
 from benchmarks.serving.measure import CLIENTS, STREAMS, Row
 from benchmarks.serving.run import measure
 from benchmarks.serving.upstream import ANSWER, CHUNKS, Upstream, whole
 from rheostat.training.results_page import replaced
+from tests.training.make import word_level_encoder
 
 TINY_S = 0.05
 
@@ -120,6 +125,40 @@ async def test_a_sidecar_is_measured_next_to_the_upstream_and_what_is_missing_sa
     assert set(ours.added_p50_us) == {str(clients) for clients in CLIENTS}
     assert ours.rss_mib > 20
     assert ours.chunk_cpu_us >= 0
+
+
+@pytest.fixture
+def least_bundle(tmp_path):
+    """Two actions, of which the trees like the second one."""
+    word_level_encoder(tmp_path / "bundle" / "encoder", ["walk", "?"])
+    rows = np.array([[0.0, 0.0, number % 2] for number in range(200)])
+    booster = lightgbm.train({"objective": "binary", "verbosity": -1, "num_threads": 1}, lightgbm.Dataset(rows, rows[:, -1]), 5)
+    booster.save_model(tmp_path / "bundle" / "booster-0.txt")
+    (tmp_path / "bundle" / "bundle.json").write_bytes(msgspec.json.encode({"actions": ["cheap", "dear"]}))
+    return tmp_path / "bundle"
+
+
+def test_the_least_router_asks_the_cheapest_action_that_is_good_enough_and_logs_it(least_bundle):
+    log = io.BytesIO()
+    router = LeastRouter(0, Decision(least_bundle), log)
+    sent = json.loads(router.rewritten({"headers": []}, bodies("auto")[0]))
+    assert sent == json.loads(bodies("auto")[0]) | {"model": "model-1"}
+    assert json.loads(log.getvalue())["action"] == 1
+
+
+def test_the_least_router_lets_nobody_in_without_the_key(least_bundle):
+    router = LeastRouter(0, Decision(least_bundle), io.BytesIO())
+    with pytest.raises(PermissionError):
+        router.rewritten({"headers": [(b"authorization", b"Bearer another")]}, bodies("auto")[0])
+
+
+async def test_the_least_router_is_measured_where_there_is_a_bundle_for_it(tmp_path, least_bundle):
+    place = Place(tmp_path, upstream=0, bundles={"static": least_bundle})
+    _, measured = await measure(place, [LEAST], rounds=1, seconds=TINY_S)
+    assert measured.failed == 0
+    assert measured.per_s > 0
+    _, without = await measure(Place(tmp_path, upstream=0), [LEAST], rounds=1, seconds=TINY_S)
+    assert without == Row(name=LEAST.name, note="decides with --encoder static")
 
 
 def test_the_page_has_a_column_a_gateway_and_says_what_was_not_installed():
