@@ -70,7 +70,8 @@ def _checked(path: Path, read: Callable[[], T]) -> T:
         version = pl.read_parquet_metadata(path).get(VERSION_KEY, "0")
         found = read()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}: give the path of a complete Parquet file") from error
+        what = str(error).splitlines()[0]
+        raise DatasetError(f"cannot read {path}: {what}: give a complete Parquet file; rheostat import makes one of other logs") from error
     if not version.isdigit() or int(version) > SCHEMA_VERSION:
         raise DatasetError(f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}: upgrade rheostat")
     return found

@@ -6,6 +6,7 @@ are numbered from 0 in messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -23,6 +24,8 @@ KEY = ("dataset", "query_id", "model", "strategy", "temperature", "sample_index"
 REQUIRED = ("dataset", "query_id", "query_text", "model", "strategy", "sample_index", "answer", "correct", "completion_tokens")
 NOT_NULL = ("dataset", "query_id", "query_text", "model", "strategy", "sample_index")
 FINITE = ("temperature", "mean_logprob", "latency_s", "cost_usd")
+
+NO_WORD = r"[\s()]+"  # what no model's name holds in the spelling of an action
 
 # The columns of a log, in order, with the polars type of each.
 COLUMNS = {
@@ -108,6 +111,11 @@ def samples_frame(samples: Iterable[Sample]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: getattr(pl, dtype) for name, dtype in COLUMNS.items()})
 
 
+def one_word(model: str) -> str:
+    """A model's name as an action can spell it: without spaces and parentheses."""
+    return re.sub(NO_WORD, "-", model).strip("-")
+
+
 def samples_of(frame: pl.DataFrame) -> Iterable[Sample]:
     """The records of a checked log; unknown tokens, seconds and temperature become 0, as a record must have them."""
     import polars as pl
@@ -117,7 +125,7 @@ def samples_of(frame: pl.DataFrame) -> Iterable[Sample]:
 
 
 def check_samples(frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    """The frame with exactly the columns of `COLUMNS`, of their types, and values that make sense.
+    """The frame with exactly the columns of `COLUMNS`, of their types, models in one word, and values that make sense.
 
     Raises:
         DatasetError: it is empty, a column is missing or of another type, a key comes twice, or a value is out of range.
@@ -144,7 +152,7 @@ def _typed(frame: pl.DataFrame, where: str) -> pl.DataFrame:
         except pl.exceptions.PolarsError as error:
             raise DatasetError(f"{where}: column {name} is {column.dtype}, which does not fit {type_name}: convert it") from error
         columns.append(typed.fill_null(DEFAULTS[name]) if name in DEFAULTS else typed)
-    return pl.DataFrame(columns)
+    return pl.DataFrame(columns).with_columns(pl.col("model").str.replace_all(NO_WORD, "-").str.strip_chars("-"))
 
 
 def _check_values(frame: pl.DataFrame, where: str) -> None:

@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
-from rheostat.data.samples import read_samples
+from rheostat.data.samples import one_word, read_samples
 from rheostat.data.schema import Action
 from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.replay import replay
+from rheostat.training.sample_log import COUNTED, base_of, filled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,12 +45,14 @@ class Logged:
         table: every query with the outcome of every action.
         answers: (n, a) number of the answer within its query, equal answers sharing it, `NO_ANSWER` where none could be
             read; None where a cell had several.
-        left_out: actions without enough outcomes, with the share of queries they had.
+        left_out: actions without enough outcomes, or none that can be replayed, with the share of queries they had.
+        queries_left_out: queries of the log that miss an action's outcome.
     """
 
     table: OutcomeTable
     answers: Codes | None
     left_out: Mapping[str, float]
+    queries_left_out: int = 0
 
 
 def read_logged(
@@ -69,7 +72,8 @@ def read_logged(
     if not frame.select(CELL).is_duplicated().any():
         return arms(frame)
     table = replay(frame, seed=seed)
-    return Logged(table.rows(np.flatnonzero(table.known_in_full)), None, {})
+    whole = np.flatnonzero(table.known_in_full)
+    return Logged(table.rows(whole), None, _not_replayed(frame, table), len(table) - len(whole))
 
 
 def chosen(
@@ -97,11 +101,12 @@ def arms(frame: pl.DataFrame) -> Logged:
     import polars as pl
 
     single = not frame.select(CELL).is_duplicated().any()
-    means = pl.col("correct", "completion_tokens", "prompt_tokens", "latency_s").fill_null(0).mean()
-    cells = frame.group_by(CELL).agg(pl.col("query_text", "level", "answer").first(), means).sort(CELL)
+    means = pl.col("correct", *COUNTED).fill_null(0).mean()
+    cells = filled(frame).group_by(CELL).agg(pl.col("query_text", "level", "answer").first(), means).sort(CELL)
     complete, left_out = _covered(cells)
     names = complete.select(ARM).unique().sort(ARM).rows()
-    return Logged(_table(complete, names), _codes(complete, len(names)) if single else None, left_out)
+    codes = _codes(complete, len(names)) if single else None
+    return Logged(_table(complete, names), codes, left_out, cells.select(QUERY).n_unique() - len(complete) // len(names))
 
 
 def read_prices(path: Path, table: str = "") -> dict[str, Price]:
@@ -116,11 +121,13 @@ def read_prices(path: Path, table: str = "") -> dict[str, Price]:
     """
     try:
         stated = json.loads(path.read_bytes())
-        prices = {model: price for model, value in stated.get(table, stated).items() if (price := _price(value)) is not None}
+        prices = {one_word(model): price for model, value in stated.get(table, stated).items() if (price := _price(value)) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DatasetError(f'cannot read prices from {path} ({error}): give JSON such as {{"model": 2.5}}') from error
     if not prices:
-        raise DatasetError(f'{path} holds no prices for {table or "a model"}: give JSON such as {{"model": 2.5}}')
+        tables = [str(name) for name, value in stated.items() if isinstance(value, Mapping) and _price(value) is None]
+        under = f", or the log the name of one of its tables ({', '.join(tables)})" if tables else ""
+        raise DatasetError(f'{path} holds no prices for {table or "a model"}: give JSON such as {{"model": 2.5}}{under}')
     return prices
 
 
@@ -132,7 +139,7 @@ def check_priced(table: OutcomeTable, prices: Mapping[str, Price]) -> None:
     """
     missing = sorted({Action.parse(action).model for action in table.actions} - set(prices))
     if missing:
-        raise DatasetError(f"no price for {missing[0]}: the file has {', '.join(sorted(prices))}; add it, or name the models with --models")
+        raise DatasetError(f"no price for {missing[0]}: the file has {', '.join(sorted(prices))}; add it, or name the models with --model")
 
 
 def answer_key(answer: str | None) -> str | None:
@@ -155,6 +162,15 @@ def _price(value: object) -> Price | None:
     return None
 
 
+def _not_replayed(frame: pl.DataFrame, table: OutcomeTable) -> dict[str, float]:
+    """The arms that stand for no action of a replay, with the share of queries they had."""
+    import polars as pl
+
+    replayed = {(action.model, base_of(action)) for action in map(Action.parse, table.actions)}
+    share = frame.group_by(ARM).agg((pl.struct(QUERY).n_unique() / len(table)).alias("share")).sort(ARM)
+    return {f"{model}/{strategy}": float(value) for model, strategy, value in share.iter_rows() if (model, strategy) not in replayed}
+
+
 def _covered(cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
     """The cells of well-covered arms on the queries that have all of those, and the share of each arm left out."""
     import polars as pl
@@ -171,7 +187,7 @@ def _covered(cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
     if len(kept) < 2 or whole.is_empty():
         raise DatasetError(
             f"{len(kept)} of {len(share)} model and strategy pairs have outcomes on {MIN_COVERAGE:.0%} of the {n} queries, and "
-            f"{len(whole)} cells belong to queries with all of those: name pairs that share queries with --models and --strategies"
+            f"{len(whole)} cells belong to queries with all of those: name pairs that share queries with --model and --strategy"
         )
     return whole, left
 

@@ -23,6 +23,7 @@ UNPARSED = -1
 DIRECT = "direct"
 CHAIN = "cot"
 VOTE_TEMPERATURE = 0.8
+COUNTED = ("completion_tokens", "prompt_tokens", "latency_s")
 _LEAST = -1e30
 
 Codes = npt.NDArray[np.int16]
@@ -88,7 +89,7 @@ class SampleLog:
         """
         if frame.is_empty():
             raise DatasetError("the log is empty: run `rheostat collect` first, or name a log with rows")
-        frame = frame.with_columns(_correct_column(frame).alias("correct"))
+        frame = filled(frame.with_columns(_correct_column(frame).alias("correct")))
         heads = frame.unique(["dataset", "query_id"], keep="first", maintain_order=True)
         return cls(
             samplers=_samplers(frame, heads),
@@ -116,7 +117,7 @@ class SampleLog:
         if sampled is None:
             known = ", ".join(f"{model}/{strategy}" for model, strategy, _ in sorted(self.samplers))
             raise DatasetError(
-                f"no samples of {action.model}/{_base(action)} for {action}: collect them, or leave the action out; the log has {known}"
+                f"no samples of {action.model}/{base_of(action)} for {action}: collect them, or leave the action out; the log has {known}"
             )
         return sampled
 
@@ -127,7 +128,7 @@ class SampleLog:
         """
         single = action.strategy in (DIRECT, CHAIN)
         wanted = 0.0 if single else float(action.arguments.get("temperature", VOTE_TEMPERATURE))
-        found = [(t, sampled) for (model, base, t), sampled in self.samplers.items() if (model, base) == (action.model, _base(action))]
+        found = [(t, sampled) for (model, base, t), sampled in self.samplers.items() if (model, base) == (action.model, base_of(action))]
         ranked = sorted(found, key=lambda item: (item[1].depth < needed(action), abs(item[0] - wanted), item[0]))
         return ranked[0][1] if ranked else None
 
@@ -137,8 +138,20 @@ def needed(action: Action) -> int:
     return int(action.arguments.get("k", action.arguments.get("n", 1)))
 
 
-def _base(action: Action) -> str:
+def base_of(action: Action) -> str:
+    """The logged strategy whose samples stand for an action's calls."""
     return DIRECT if action.strategy == DIRECT else CHAIN
+
+
+def filled(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with what was not counted as the mean of its model and strategy: as nothing it would look free.
+
+    Null stays where a model and strategy were never counted.
+    """
+    import polars as pl
+
+    known = [name for name in COUNTED if name in frame.columns]
+    return frame.with_columns(pl.col(name).fill_null(pl.col(name).mean().over("model", "strategy")) for name in known)
 
 
 def _correct_column(frame: pl.DataFrame) -> pl.Expr:

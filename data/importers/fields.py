@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
 from rheostat.data.answers import extract, infer_kind
 from rheostat.data.errors import DatasetError
+from rheostat.data.parquet import read_parquet
 from rheostat.data.schema import Sample
 
 CHARACTERS_PER_TOKEN = 4
@@ -26,7 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: whose answers these are.
-        score: which score is the reward: a metric of the harness, a scorer of Inspect, an assessment of a trace.
+        score: which score is the reward: a metric of the harness, a scorer of Inspect, an assessment of a trace, a column of rows.
         filter: which filter of the harness, such as `strict-match`.
         strategy: how the models were asked; `direct` and `cot` are those that a training can replay.
     """
@@ -83,6 +85,29 @@ class Row(NamedTuple):
             raise self.error(column, f"is {value!r:.60}, not a score in [0, 1]")
         return number
 
+    @overload
+    def amount(self, column: str) -> float | None: ...
+
+    @overload
+    def amount(self, column: str, kind: type[int]) -> int | None: ...
+
+    def amount(self, column: str, kind: type[int] | type[float] = float) -> float | None:
+        """A number that is not negative, or its text; None where there is no such column, or it was left blank.
+
+        Raises:
+            DatasetError: it is something else, or has a fraction where whole ones are counted.
+        """
+        value = self.values.get(column)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if isinstance(value, bool) or not 0 <= number < math.inf or (kind is int and number % 1):
+            raise self.error(column, f"is {value!r:.60}, not a {'whole ' if kind is int else ''}number from 0 up")
+        return kind(number)
+
     def error(self, column: str, reason: str) -> DatasetError:
         """What to raise about a column of this row."""
         return DatasetError(f"{self.path} row {self.number}: {column} {reason}: correct the row, or leave it out")
@@ -119,6 +144,21 @@ def csv_rows(path: Path) -> Iterator[Row]:
             yield Row(path, number, values)
     except csv.Error as error:
         raise DatasetError(f"{path} line {reader.line_num}: {error}: write it as CSV with a header") from error
+
+
+def table_rows(path: Path) -> Iterator[Row]:
+    """The rows of a CSV or Parquet file, or of JSON lines, by the ending of its name.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    if path.suffix == ".csv":
+        yield from csv_rows(path)
+    elif path.suffix == ".parquet":
+        for number, values in enumerate(read_parquet(path).iter_rows(named=True), start=1):
+            yield Row(path, number, values)
+    else:
+        yield from json_lines(path)
 
 
 def json_object(path: Path, text: str, number: int = 1) -> Row:

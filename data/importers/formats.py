@@ -8,8 +8,10 @@ from typing import NamedTuple
 from zipfile import is_zipfile
 
 import msgspec
+from msgspec.structs import replace
 
 from rheostat.data.errors import DatasetError
+from rheostat.data.importers.answer_rows import CORRECT, MODEL, QUESTION, read_answer_rows
 from rheostat.data.importers.fields import AS_WRITTEN, Options, csv_rows, first_value
 from rheostat.data.importers.inspect_logs import read_inspect
 from rheostat.data.importers.lm_eval import read_lm_eval
@@ -17,6 +19,7 @@ from rheostat.data.importers.mlflow_traces import read_traces
 from rheostat.data.importers.pairs import PROMPT, read_pairs
 from rheostat.data.importers.wide_scores import COST, read_wide_scores
 from rheostat.data.parquet import parquet_columns
+from rheostat.data.samples import one_word
 from rheostat.data.schema import Sample
 
 
@@ -28,6 +31,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
+    "rows": Format(read_answer_rows, f"CSV, Parquet or JSON lines, a row an answer, with {QUESTION[0]}, {MODEL} and {CORRECT}"),
     "lm-eval": Format(read_lm_eval, "samples_TASK_TIME.jsonl of lm-evaluation-harness, in a folder named as the model"),
     "inspect": Format(read_inspect, "a log of Inspect, .eval or .json"),
     "pairs": Format(read_pairs, f"CSV with {PROMPT} and a column a model that says whether it was right, as RouteLLM's"),
@@ -79,7 +83,7 @@ def read_files(
     for number, file in enumerate(files):
         on_file(file, number / len(files))
         name = format or sniff(file)
-        found = [_one_word(sample) for sample in _format(name).read(file, options)]
+        found = [replace(sample, model=one_word(sample.model)) for sample in _format(name).read(file, options)]
         imported.append(_summary(file, name, found))
         samples += found
     if not samples:
@@ -110,7 +114,13 @@ def sniff(path: Path) -> str:
     raise DatasetError(f"{path}: its format cannot be told from {', '.join(sorted(columns)[:8]) or 'nothing'}: name one ({looks})")
 
 
-_SIGNS = {"inspect": {"eval", "samples"}, "lm-eval": {"doc_id", "resps"}, "mlflow-traces": {"info"}, "pairs": {PROMPT}}
+_SIGNS = {
+    "inspect": {"eval", "samples"},
+    "lm-eval": {"doc_id", "resps"},
+    "mlflow-traces": {"info"},
+    "rows": {MODEL, CORRECT},
+    "pairs": {PROMPT},
+}
 
 
 def _columns(path: Path) -> list[str]:
@@ -138,11 +148,6 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise DatasetError(f"no file at {path}: give a log, or a folder of logs")
     return [path]
-
-
-def _one_word(sample: Sample) -> Sample:
-    """An action is spelled without spaces, so its model is too."""
-    return msgspec.structs.replace(sample, model="-".join(sample.model.split()))
 
 
 def _summary(file: Path, name: str, samples: Sequence[Sample]) -> Imported:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rheostat.data.errors import DatasetError
-from rheostat.data.importers.fields import AS_WRITTEN, Options, Row, csv_rows, sample_of_texts
-from rheostat.data.parquet import read_parquet
+from rheostat.data.importers.fields import AS_WRITTEN, Options, Row, sample_of_texts, table_rows
 from rheostat.data.schema import Sample
 
 RESPONSE, COST = "|model_response", "|total_cost"
@@ -21,20 +20,12 @@ def read_wide_scores(path: Path, options: Options = AS_WRITTEN) -> Iterator[Samp
     Raises:
         DatasetError: no column is a model's, or a row does not fit; names row, column and reason.
     """
-    for row in _rows(path):
+    for row in table_rows(path):
         models = [name.removesuffix(COST) for name in row.values if name.endswith(COST)]
         if not models:
             raise DatasetError(f"{path}: no column ends in {COST}: give MODEL and MODEL{COST} for every model")
         for model in models:
             yield _sample(row, model, options.strategy)
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    if path.suffix == ".csv":
-        yield from csv_rows(path)
-        return
-    for number, values in enumerate(read_parquet(path).iter_rows(named=True), start=1):
-        yield Row(path, number, values)
 
 
 def _sample(row: Row, model: str, strategy: str) -> Sample:

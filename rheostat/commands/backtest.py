@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Encoder, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.commands.common import (
+    STATE,
+    Encoder,
+    Json,
+    Mlflow,
+    Models,
+    Seed,
+    State,
+    Strategies,
+    names,
+    progress,
+    show,
+    tell_left_out,
+    track,
+)
 from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
@@ -20,8 +34,8 @@ def backtest(
     prices: Annotated[
         Path | None, typer.Option(help="JSON of USD per million tokens by model, or by table and model; tokens are counted without.")
     ] = None,
-    strategies: Annotated[str, typer.Option(help="Strategies to choose from, separated by commas; all when left out.")] = "",
-    models: Annotated[str, typer.Option(help="Models to choose from, separated by commas; all when left out.")] = "",
+    strategy: Strategies = None,
+    model: Models = None,
     encoder: Encoder = "static",
     state: State = STATE,
     mlflow: Mlflow = None,
@@ -39,7 +53,7 @@ def backtest(
 
     with progress("backtesting") as advance:
         advance("read", 0.0)
-        logged = read_logged(table, models=_names(models), strategies=_names(strategies), seed=seed)
+        logged = read_logged(table, models=names(model), strategies=names(strategy), seed=seed)
         priced = None if prices is None else read_prices(prices, table.stem)
         if priced is not None:
             check_priced(logged.table, priced)
@@ -47,6 +61,7 @@ def backtest(
         texts = TextRows.of(weights, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
         report = run(logged, texts, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
     _show(report, json)
+    tell_left_out(logged)
     track(context, mlflow, report, table)
 
 
@@ -83,8 +98,3 @@ def _why_not(report: BacktestReport) -> str:
         f"prices from low to high, each against the fixed action that is best at it: the gain over {rival} is {gain.value:+.4f} "
         f"(95% interval {gain.low:+.4f} to {gain.high:+.4f}), not shown to be above zero."
     )
-
-
-def _names(text: str) -> list[str]:
-    """Names between commas; strategy names may hold commas in no log we know."""
-    return [name.strip() for name in text.split(",") if name.strip()]

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
     from rheostat.training.collect import Progress
+    from rheostat.training.logged import Logged
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
 Json = Annotated[
@@ -29,8 +30,18 @@ Mlflow = Annotated[
     str | None,
     typer.Option("--mlflow", "--tracking", help="Log the result as a run here: http://HOST:PORT or sqlite:///FILE; nowhere when left out."),
 ]
+# Both spellings, and names one by one or between commas: whoever knows one command knows all.
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "--models", help="Only these models; repeat, or separate by commas. All when left out."),
+]
+Strategies = Annotated[
+    list[str] | None,
+    typer.Option("--strategy", "--strategies", help="Only these strategies; repeat, or separate by commas. All when left out."),
+]
 
 PIPED_WIDTH = 140  # a file or a log has no width of its own
+MOST_NAMED = 8  # of what was left out, in one line
 STATE = Path(".rheostat")
 CONFIG = Path("rheostat.toml")
 CHAMPION_FOLDER = "champion"  # in a state folder: the bundle that a sidecar follows whose configuration names none
@@ -158,6 +169,21 @@ def _following(config: Config, state: Path) -> Config:
     if config.router.bundle or config.mlflow.tracking_uri:
         return config
     return replace(config, router=replace(config.router, bundle=str(state / CHAMPION_FOLDER)))
+
+
+def names(given: Sequence[str] | None) -> list[str]:
+    """Names that were given one by one or between commas; no log we know has names with commas."""
+    return [name.strip() for text in given or () for name in text.split(",") if name.strip()]
+
+
+def tell_left_out(logged: Logged) -> None:
+    """What of a log was not used, on standard error: nothing is judged in silence on other queries than the log's."""
+    if logged.left_out:
+        named = [f"{arm} ({share:.0%} of the queries)" for arm, share in logged.left_out.items()]
+        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        typer.echo(f"left out, with outcomes on too few queries: {', '.join(named[:MOST_NAMED])}{more}", err=True)
+    if logged.queries_left_out:
+        typer.echo(f"left out: {logged.queries_left_out} queries, which miss the outcome of an action", err=True)
 
 
 def require_logs(logs: Sequence[Path]) -> None:

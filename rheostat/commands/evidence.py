@@ -8,18 +8,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rheostat.commands.common import STATE, Encoder, Json, Mlflow, Seed, State, progress, show, track
+from rheostat.commands.common import (
+    STATE,
+    Encoder,
+    Json,
+    Mlflow,
+    Models,
+    Seed,
+    State,
+    Strategies,
+    names,
+    progress,
+    show,
+    tell_left_out,
+    track,
+)
 from rheostat.equipment import ENCODERS_FOLDER
 
 if TYPE_CHECKING:
     from rheostat.data.ledger import Price
     from rheostat.training.guarantee_check import Check
     from rheostat.training.guarantee_live import LiveGuarantee
+    from rheostat.training.logged import Logged
     from rheostat.training.ope_log import LiveLog
-    from rheostat.training.outcomes import OutcomeTable
 
 Prices = Annotated[Path | None, typer.Option(help="JSON of USD per million generated tokens by model; one for all when left out.")]
-Some = Annotated[list[str] | None, typer.Option(help="Keep only these; repeat.")]
 OF_SPLITS = ("splits", "segment", "model", "strategy", "encoder", "seed")  # options that only splits of a log have
 
 NAMED = 8  # segments too small for a promise, in a title
@@ -40,8 +53,8 @@ def guarantee(
         Path | None, typer.Option(help="Bundle to promise for, from a live log (store or segment) that is newer than the bundle.")
     ] = None,
     prices: Prices = None,
-    model: Some = None,
-    strategy: Some = None,
+    model: Models = None,
+    strategy: Strategies = None,
     encoder: Encoder = "static",
     state: State = STATE,
     mlflow: Mlflow = None,
@@ -62,20 +75,25 @@ def guarantee(
         return
     from rheostat.router.encoder import load_encoder
     from rheostat.training.guarantee_check import check_guarantee
+    from rheostat.training.logged import check_priced
 
-    full, segments = _segmented(table, segment, models=model or (), strategies=strategy or ())
+    logged, segments = _segmented(table, segment, models=names(model), strategies=names(strategy))
+    priced = _prices(prices, table)
+    if priced:
+        check_priced(logged.table, priced)
     with progress("guarantee") as advance:
         weights = load_encoder(encoder, cache_folder=state / ENCODERS_FOLDER)
         check = check_guarantee(
-            full, weights, target=target, delta=delta, splits=splits, prices=_prices(prices, table), segments=segments, seed=seed,
+            logged.table, weights, target=target, delta=delta, splits=splits, prices=priced, segments=segments, seed=seed,
             on_progress=advance,
         )  # fmt: skip
     _show_check(check, json)
+    tell_left_out(logged)
     track(context, mlflow, check, table)
 
 
-def _segmented(log: Path, by: str, *, models: Sequence[str], strategies: Sequence[str]) -> tuple[OutcomeTable, Sequence[str]]:
-    """A log as a table, and the segment of each of its queries."""
+def _segmented(log: Path, by: str, *, models: Sequence[str], strategies: Sequence[str]) -> tuple[Logged, Sequence[str]]:
+    """What is used of a log, and the segment of each of its queries."""
     from rheostat.data.errors import DatasetError
     from rheostat.data.samples import read_samples
     from rheostat.training.guarantee_check import SEGMENTS
@@ -83,8 +101,8 @@ def _segmented(log: Path, by: str, *, models: Sequence[str], strategies: Sequenc
 
     if by not in SEGMENTS:
         raise DatasetError(f"no segments by {by!r}: known are {', '.join(SEGMENTS)}")
-    table = arms(chosen(read_samples(log), models=models, strategies=strategies)).table
-    return table, SEGMENTS[by](table)
+    logged = arms(chosen(read_samples(log), models=models, strategies=strategies))
+    return logged, SEGMENTS[by](logged.table)
 
 
 def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
@@ -100,21 +118,21 @@ def _show_check(check: Check, json: Path | None) -> None:
         [
             name,
             each.n_calibration,
-            f"{each.miss_rate:.3f} (at most {each.miss_rate_allowed:.3f})",
+            f"{each.miss_rate:.3f} ({each.miss_rate_allowed:.3f})",
             f"{each.plugin_miss_rate:.3f}",
-            f"{_signed(each.excess)} (at most {each.excess_allowed:.4f})",
+            f"{_signed(each.excess)} ({each.excess_allowed:.4f})",
             "-" if each.cost_ratio_vs_plugin is None else f"{each.cost_ratio_vs_plugin:.3f}",
             f"{each.infeasible_rate:.3f}",
             f"{each.attainable:.3f}",
         ]
         for name, each in named
     ]
-    title = f"accuracy {check.target:g} promised at {1 - check.delta:.0%}: {check.splits} splits"
+    title = f"accuracy {check.target:g} promised at {1 - check.delta:.0%}: {check.splits} splits; in brackets what is allowed"
     if check.too_small:
         few = [f"{name} ({n})" for name, n in check.too_small.items()]
         more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
         title += f"; too few queries to promise for {', '.join(few[:NAMED])}{more}"
-    columns = ["segment", "calibrated on", "promises broken", "by the plug-in", "accuracy above target", "cost over plug-in", "infeasible"]
+    columns = ["segment", "calibrated on", "promises broken", "by plug-in", "above target", "cost / plug-in", "infeasible"]
     show(title, [*columns, "attainable"], rows, json=json, value=check)
 
 

@@ -16,17 +16,18 @@ def import_logs(
     sources: Annotated[list[Path], typer.Argument(help="Files, or folders with files below.")],
     out: Annotated[Path, typer.Option(help="Parquet log to write, for train, backtest, backtest-stopping and guarantee.")],
     format: Annotated[
-        str | None, typer.Option(help="lm-eval, inspect, pairs, wide or mlflow-traces; told from each file when left out.")
+        str | None, typer.Option(help="rows, lm-eval, inspect, pairs, wide or mlflow-traces; told from each file when left out.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Whose answers these are, where the file does not say.")] = None,
     strategy: Annotated[str, typer.Option(help="How the models were asked: direct, cot, or a name of your own.")] = "direct",
     score: Annotated[
-        str | None, typer.Option(help="Which score is the reward: a metric (lm-eval), scorer (inspect) or assessment (mlflow-traces).")
+        str | None,
+        typer.Option(help="Which score is the reward: a column (rows), metric (lm-eval), scorer (inspect) or assessment (mlflow-traces)."),
     ] = None,
     filter: Annotated[str | None, typer.Option(help="Which filter of lm-eval, such as strict-match; the first when left out.")] = None,
     json: Json = None,
 ) -> None:
-    """Turn logs of other tools into one log of samples. A row that does not fit is named, and nothing is written.
+    """Turn tables of your own and logs of other tools into one log of samples. A row that does not fit is named, and nothing is written.
 
     Example: rheostat import results/ --format lm-eval --strategy cot --out log.parquet
     """

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheostat.data.errors import DatasetError
-from rheostat.data.samples import COLUMNS, KEY, REQUIRED, check_samples, read_samples, samples_frame, samples_of, write_samples
-from rheostat.data.schema import Sample
+from rheostat.data.samples import COLUMNS, KEY, REQUIRED, check_samples, one_word, read_samples, samples_frame, samples_of, write_samples
+from rheostat.data.schema import Action, Sample
 
 FRACTION = st.floats(0, 1)
 SAMPLES = st.builds(
@@ -109,6 +109,13 @@ def test_a_bad_value_is_named_by_file_row_and_column(log: pl.DataFrame, column: 
     bad = log.with_columns(pl.when(at_six).then(pl.lit(value)).otherwise(column).alias(column))
     with pytest.raises(DatasetError, match=f"log row 6: {column} is .*{message}"):
         check_samples(bad, "log")
+
+
+@pytest.mark.parametrize("name", ["GPT-4 mini", " GPT-4 (mini)", "GPT-4\u00a0mini"])
+def test_a_model_is_read_as_one_word_that_an_action_can_spell(log: pl.DataFrame, name: str) -> None:
+    (read,) = check_samples(log.with_columns(model=pl.lit(name)).unique(KEY), "log")["model"].unique()
+    assert read == one_word(name) == "GPT-4-mini"
+    assert Action.parse(str(Action(read, "cot", 8))).model == read
 
 
 def test_a_repeated_key_is_refused(log: pl.DataFrame) -> None:

@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from rheostat.commands.backtest import _show
+from rheostat.commands.common import MOST_NAMED, tell_left_out
 from rheostat.training.bootstrap import Interval
-from tests.training.test_backtest import report
+from rheostat.training.logged import Logged
+from tests.training.test_backtest import logged, report
 
 
 def refused(cost_ratio: float):
@@ -30,3 +32,18 @@ def test_advice_to_route_needs_no_excuse_and_names_where_the_best_fixed_action_w
     shown = capsys.readouterr()
     assert shown.err == ""
     assert f"best fixed is chosen on the {report().split.n_train} others" in " ".join(shown.out.split())
+
+
+@pytest.mark.parametrize(
+    ("n", "told"), [(1, "m/s0 (50% of the queries)\n"), (MOST_NAMED + 3, f"m/s{MOST_NAMED - 1} (50% of the queries) and 3 more\n")]
+)
+def test_what_of_a_log_was_left_out_is_said(n, told, capsys):
+    tell_left_out(Logged(logged(10).table, None, {f"m/s{number}": 0.5 for number in range(n)}, 12))
+    said = capsys.readouterr().err
+    assert told in said
+    assert "12 queries, which miss the outcome of an action" in said
+
+
+def test_of_a_log_that_is_used_whole_nothing_is_said(capsys):
+    tell_left_out(Logged(logged(10).table, None, {}))
+    assert capsys.readouterr().err == ""

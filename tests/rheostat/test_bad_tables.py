@@ -135,13 +135,23 @@ def test_a_bad_live_log_is_refused(command, fault, tmp_path, folders, segment):
     [
         ("backtest", ("--models", "huge"), "no model 'huge' in the log; it has large, small"),
         ("backtest", ("--strategies", "tree"), "no strategy 'tree' in the log"),
+        ("backtest", ("--model", "small,large", "--model", "huge"), "no model 'huge' in the log"),
         ("guarantee", ("--model", "huge"), "no model 'huge' in the log"),
+        ("guarantee", ("--models", "small,huge"), "no model 'huge' in the log"),
         ("guarantee", ("--segment", "moon"), "no segments by 'moon': known are dataset"),
     ],
 )
 def test_actions_and_segments_that_the_log_does_not_have_are_named(command, more, words, tmp_path, folders):
     samples().write_parquet(tmp_path / "log.parquet")
     assert_says(words, refused((*SAMPLED[command], *more), tmp_path / "log.parquet", tmp_path, folders))
+
+
+@pytest.mark.parametrize("command", ["backtest", "guarantee"])
+def test_some_models_are_not_priced_and_others_not(command, tmp_path, folders):
+    samples().write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "prices.json").write_text('{"small": 1}')
+    command = (*SAMPLED[command], "--prices", str(tmp_path / "prices.json"))
+    assert_says("no price for large: the file has small", refused(command, tmp_path / "log.parquet", tmp_path, folders))
 
 
 def test_a_log_whose_strategies_cannot_be_replayed_names_them(tmp_path, folders):

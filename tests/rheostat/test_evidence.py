@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from rheostat.cli import app
+from rheostat.commands.common import PIPED_WIDTH
 from rheostat.commands.evidence import NAMED, _show_check
 from rheostat.training.guarantee import Certificate
 from rheostat.training.guarantee_check import Check
@@ -23,6 +25,14 @@ def check(**fields) -> Check:
 def test_of_many_segments_that_are_too_small_some_are_named(n, told, capsys):
     _show_check(check(too_small={f"s{number}": 1 for number in range(n)}), None)
     assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_table_of_promises_fits_a_page(capsys):
+    part = replace(check(), excess=-0.0123, cost_ratio_vs_plugin=12.345)
+    _show_check(replace(part, segments={"bbh/boolean_expressions": part}), None)
+    shown = capsys.readouterr().out.splitlines()
+    assert sum("│" in line for line in shown) == 2
+    assert not [line for line in shown if len(line) > PIPED_WIDTH]
 
 
 @pytest.mark.parametrize("option", [("--encoder", "minilm"), ("--seed", "1"), ("--splits", "8"), ("--segment", "kind")])

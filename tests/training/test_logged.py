@@ -60,9 +60,25 @@ def test_thinly_covered_arm_is_left_out_and_named(write):
     assert logged.left_out == {"b/cot[x]": pytest.approx(0.1)}
 
 
-def test_query_without_an_arm_is_left_out(write):
+def test_query_without_an_arm_is_left_out_and_counted(write):
     logged = read_logged(write([row for row in rows() if row["model"] != "b" or row["query_id"] != "3"]))
     assert logged.table.reward.shape == (9, 3)
+    assert logged.queries_left_out == 1
+
+
+def test_what_a_replay_cannot_use_is_named_and_counted(write):
+    log = rows(arms=[("a", "cot"), ("b", "cot"), ("a", "tree")], samples=2)
+    logged = read_logged(write([row for row in log if (row["model"], row["query_id"]) != ("b", "3")]))
+    assert logged.left_out == {"a/tree": 1.0}
+    assert logged.queries_left_out == 1
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_was_not_counted_costs_what_its_action_costs(write, samples):
+    log = rows(arms=[("a", "cot"), ("a", "direct")], samples=samples)
+    whole = read_logged(write(log)).table
+    holes = [row | {"completion_tokens": None if row["query_id"] == "3" else row["completion_tokens"]} for row in log]
+    assert read_logged(write(holes)).table.tokens == pytest.approx(whole.tokens)
 
 
 def test_several_samples_are_replayed(write):
@@ -158,6 +174,17 @@ def test_files_without_prices_are_refused(content, tmp_path):
     path.write_text(content)
     with pytest.raises(DatasetError, match="prices"):
         read_prices(path, "log")
+
+
+def test_prices_by_table_name_the_tables_where_the_log_is_none_of_them(tmp_path):
+    (tmp_path / "prices.json").write_text(json.dumps({"unit": "USD", "mmlu": {"a": 2}}))
+    with pytest.raises(DatasetError, match=r"holds no prices for log: .* one of its tables \(mmlu\)"):
+        read_prices(tmp_path / "prices.json", "log")
+
+
+def test_prices_know_a_model_by_the_word_that_a_log_is_read_with(tmp_path):
+    (tmp_path / "prices.json").write_text(json.dumps({"GPT-4 (mini)": 2}))
+    assert list(read_prices(tmp_path / "prices.json")) == ["GPT-4-mini"]
 
 
 def test_model_without_a_price_is_named(write, tmp_path):

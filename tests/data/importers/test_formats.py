@@ -19,7 +19,9 @@ def written(folder):
     wide = {"sample_id": ["s"], "prompt": ["Q?"], "eval_name": ["e"], "m": [0.5], "m|total_cost": [0.25]}
     pl.DataFrame(wide).write_parquet(folder / "w.parquet")
     (folder / "p.csv").write_text("prompt,a b,c\nQ?,1,0\n")
+    (folder / "r.csv").write_text("prompt,model,correct\nQ?,m,yes\n")
     return {
+        "rows": folder / "r.csv",
         "lm-eval": lines(folder / "samples_t.jsonl", HARNESS),
         "inspect": log(folder / "log.json", INSPECT),
         "pairs": folder / "p.csv",
@@ -41,8 +43,8 @@ def test_a_folder_of_any_formats_is_one_log(tmp_path):
     samples, imported = read_files([tmp_path], on_file=lambda path, share: told.append(share))
     check_samples(samples_frame(samples), "imported")
     assert sorted(file.format for file in imported) == sorted(FORMATS)
-    assert sum(file.samples for file in imported) == len(samples) == 6
-    assert told == [number / 5 for number in range(5)]
+    assert sum(file.samples for file in imported) == len(samples) == 7
+    assert told == [number / 6 for number in range(6)]
     assert "a-b" in {sample.model for sample in samples}
 
 
@@ -55,7 +57,7 @@ def test_a_pickle_is_never_read_and_the_error_says_how_to_convert_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.json", '{"x": 1}', "cannot be told from x: name one .lm-eval: samples_TASK"),
+        ("a.json", '{"x": 1}', "cannot be told from x: name one .rows: CSV, Parquet or JSON lines.*lm-eval: samples_TASK"),
         ("a.json", "[]", "cannot be told from nothing"),
         ("a.jsonl", "{", "row 1: not JSON"),
         ("a.csv", "question,m\nQ?,1\n", "cannot be told from m, question"),
@@ -74,5 +76,5 @@ def test_missing_files_empty_folders_and_unknown_formats_are_named(tmp_path):
         read_files([tmp_path / "nowhere"])
     with pytest.raises(DatasetError, match="no file below it ends in"):
         read_files([tmp_path])
-    with pytest.raises(DatasetError, match="no format 'xml': known are lm-eval"):
+    with pytest.raises(DatasetError, match="no format 'xml': known are rows, lm-eval"):
         read_files([lines(tmp_path / "s.jsonl", HARNESS)], format="xml", options=Options(model="m"))
