@@ -6,7 +6,7 @@ sent a byte, another decision is made without that model; both are recorded, and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -25,8 +25,7 @@ from rheostat.serving.deadline import GATEWAY_TIMEOUT
 from rheostat.serving.decider import Decider
 from rheostat.serving.decisions import NONE_FAILED, Decisions
 from rheostat.serving.job import Job, Jobs
-from rheostat.serving.limits import Hold
-from rheostat.serving.messages import Message
+from rheostat.serving.limits import Hold, most_tokens
 from rheostat.serving.pool import Pools
 from rheostat.serving.sessions import Sessions
 from rheostat.serving.shapes import ChatCompletion
@@ -37,7 +36,6 @@ from rheostat.serving.upstream import is_clients_fault
 from rheostat.serving.verification import Verification
 from rheostat.serving.wire import Chat
 
-CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are made for: errs on the dear side
 UNPRICED = Price()
 NOT_SHOWN = ("embedding", "prompt_text")  # fields of a decision that say nothing to people
 
@@ -146,7 +144,7 @@ class Executor:
         caps = [(action.model, _cap_tokens(action, guidance, admitted.room))]
         if admitted.terms.high_stakes:
             caps += self._verification.caps(decision, admitted.chat)
-        prompt_tokens = _prompt_tokens(admitted.chat.query.messages)
+        prompt_tokens = most_tokens(map(message_text, admitted.chat.query.messages))
         usd = 0.0
         for model, cap_tokens in caps:
             usd += Ledger(prompt=prompt_tokens, completion=cap_tokens).cost_usd(self._jobs.prices.get(model, UNPRICED))
@@ -158,11 +156,6 @@ def _cap_tokens(action: Action, guidance: Guidance | None, room: int | None) -> 
     """What may be generated: the cap of the course, where several actions may be run, or else of the action; at most `room`."""
     own = guidance.course.cap_tokens if guidance and guidance.course else action.max_tokens
     return own if room is None else min(own, room)
-
-
-def _prompt_tokens(messages: Sequence[Message]) -> int:
-    """At most how many tokens a prompt has, by its length."""
-    return sum([len(message_text(message)) for message in messages]) // CHARACTERS_A_TOKEN
 
 
 def _is_models_fault(error: UpstreamError) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +18,7 @@ from rheostat.serving.config import LimitsConfig
 
 MINUTE_S = 60
 DAY_S = 86_400
+CHARACTERS_A_TOKEN = 3  # fewer than in any natural language that tokenizers are made for: errs on the dear side
 
 Clock = Callable[[], float]
 
@@ -157,22 +158,28 @@ class Allowance:
         Raises:
             LimitError: it does not fit into what is left.
         """
+        less = "with max_tokens or rheostat.max_tokens_total" if tokens else "in fewer or shorter texts"
         if not self.tokens.fits(tokens):
-            raise self._used_up(self.tokens, "tokens a minute", "rate_limit_exceeded", tokens)
+            raise self._used_up(self.tokens, "tokens a minute", "rate_limit_exceeded", tokens, less)
         if not self.usd.fits(usd):
-            raise self._used_up(self.usd, "dollars a day", "insufficient_quota", usd)
+            raise self._used_up(self.usd, "dollars a day", "insufficient_quota", usd, less)
         self.tokens.reserve(tokens)
         self.usd.reserve(usd)
         return Hold(self.tokens, self.usd, tokens, usd)
 
-    def _used_up(self, window: Window, what: str, code: str, asked: float | None = None) -> LimitError:
-        need = "" if asked is None else f"; this request may need {asked:g}: ask for less with max_tokens or rheostat.max_tokens_total"
+    def _used_up(self, window: Window, what: str, code: str, asked: float | None = None, less: str = "") -> LimitError:
+        need = "" if asked is None else f"; this request may need {asked:g}: ask for less {less}"
         return LimitError(
             f"the key {self.name!r} has {window.left:g} of {window.cap:g} {what} left{need}",
             code=code,
             retry_after_s=None if asked is not None and asked > window.cap else window.ends_in_s,
             allowance=self,
         )
+
+
+def most_tokens(texts: Iterable[str]) -> int:
+    """At most how many tokens a prompt of these texts has, by its length."""
+    return sum(map(len, texts)) // CHARACTERS_A_TOKEN
 
 
 def _or_none(limit: float | None) -> float:

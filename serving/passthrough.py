@@ -14,16 +14,17 @@ from msgspec import UNSET, UnsetType
 from rheostat.data.errors import RequestError, UpstreamError
 from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Action, Attempt, Decision, Query, new_id
-from rheostat.policies.base import GenerateRequest
 from rheostat.policies.chunks import Usage
 from rheostat.policies.transport import NO_SUCH_PATH
 from rheostat.serving.auth import Principal
 from rheostat.serving.decoding import check_depth, decode
 from rheostat.serving.job import Jobs
+from rheostat.serving.limits import Hold, most_tokens
 from rheostat.serving.messages import check_messages
 from rheostat.serving.metrics import PASSTHROUGH
 from rheostat.serving.pool import Pools
 from rheostat.serving.targets import Target, not_served
+from rheostat.serving.upstream import Engine
 from rheostat.serving.wire import LIMITS, Limits, Tools, passed_on
 
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -94,7 +95,7 @@ class Forwarder:
         """The body of the engine's answer.
 
         Raises:
-            RequestError: no backend has the model, or the key may not name it.
+            RequestError: no backend has the model, or the key may not name it, or it has used up what it may.
             UpstreamError: no replica took the call.
         """
         if call.model not in self._pools:
@@ -102,15 +103,21 @@ class Forwarder:
         principal.check(Target(model=call.model), forced=False)
         if call.path != EMBEDDINGS_PATH:
             return await self._post(call)
-        with self._jobs.open(_decision(call, principal), Query.of_text("")) as job:
+        with self._hold(call, principal) as hold, self._jobs.open(_decision(call, principal), Query.of_text("")) as job:
             started_s = time.perf_counter()
             body = await self._post(call)
             job.meter.book(_attempt(call.model, body, time.perf_counter() - started_s))
+            hold.spent(tokens=0, usd=job.cost_usd)
             return body
 
+    def _hold(self, call: Call, principal: Principal) -> Hold:
+        """What embedding its texts may cost, set aside from the key's allowance."""
+        texts = call.fields["input"]
+        prompt = Ledger(prompt=most_tokens([texts] if isinstance(texts, str) else texts))
+        return principal.allowance.hold(tokens=0, usd=prompt.cost_usd(self._jobs.prices[call.model]))
+
     async def _post(self, call: Call) -> bytes:
-        request = GenerateRequest(model=call.model, messages=(), max_tokens=1)
-        with self._pools[call.model].pick(request).use(request) as engine:
+        async def ask(engine: Engine) -> bytes:
             try:
                 return await engine.forward(call.path, {**call.fields, "model": call.model})
             except UpstreamError as error:
@@ -121,6 +128,8 @@ class Forwarder:
                     f"model: {call.model!r} does not serve {call.path} ({error}): name a model that does, such as one started for it",
                     param="model",
                 ) from error
+
+        return await self._pools[call.model].ask(ask)
 
 
 def _decision(call: Call, principal: Principal) -> Decision:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from operator import attrgetter
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import message_text
 from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.serving.breaker import Clock, RetryBudget
-from rheostat.serving.upstream import Replica, is_clients_fault
+from rheostat.serving.upstream import Engine, Replica, is_clients_fault
 
 # Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): the home of a prefix keeps it up to this many times the mean load.
 BOUND = 1.25
@@ -30,6 +30,7 @@ PREFIX_CHARACTERS = 512  # a block of vLLM's prefix cache is 16 tokens; what dif
 _takes_calls = attrgetter("takes_calls")
 
 OnEvent = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Pool:
@@ -110,6 +111,17 @@ class Pool:
                 return
             except UpstreamError as error:
                 tries.failed(error, replica, final=sent)
+
+    async def ask(self, call: Callable[[Engine], Awaitable[T]]) -> T:
+        """What a replica says to a call that generates nothing; errors as `generate`."""
+        tries = _Tries(self, GenerateRequest(model=self.name, messages=(), max_tokens=1))
+        while True:
+            replica, request = tries.next()
+            try:
+                with replica.use(request) as engine:
+                    return await call(engine)
+            except UpstreamError as error:
+                tries.failed(error, replica)
 
     async def close(self) -> None:
         """Close all replicas."""

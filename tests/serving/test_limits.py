@@ -121,6 +121,11 @@ def test_a_request_that_can_never_fit_is_told_what_to_ask_for():
     assert "retry-after" not in headers
 
 
+def test_a_request_that_generates_nothing_is_told_to_bring_less():
+    with pytest.raises(LimitError, match="may need 2: ask for less in fewer or shorter texts"):
+        allowance(usd_per_day=1).hold(tokens=0, usd=2)
+
+
 def test_dollars_that_are_used_up_are_a_quota_until_the_next_day():
     clock = Clock()
     keeper = allowance(clock, usd_per_day=0.5)
