@@ -10,12 +10,14 @@ Sources: Wang et al. 2023 (self-consistency); Aggarwal et al. 2023 (Adaptive-Con
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from rheostat.data.errors import ActionError, DatasetError
 from rheostat.data.schema import Action
@@ -92,17 +94,27 @@ def label(log: SampleLog, actions: Sequence[Action], *, seed: int = 0) -> Outcom
 def default_actions(log: SampleLog) -> list[Action]:
     """The catalogue's actions for the models in the log, and votes that stop early, as far as the samples reach.
 
+    A cap that answers of the log went beyond is raised above them: served with it they would be cut short, and be wrong.
+
     Raises:
         DatasetError: none of the log's strategies can be replayed.
     """
     adaptive = [
         Action(model, VOTES, budget * SAMPLE_TOKENS, (("k", budget), ("stop", stop))) for model in log.models for budget, stop in ADAPTIVE
     ]
-    found = [action for action in [*catalogue.default_actions(log.models), *adaptive] if _covered(action, log)]
+    wanted = [*catalogue.default_actions(log.models), *adaptive]
+    found = [_uncut(action, log.sampler_of(action)) for action in wanted if _covered(action, log)]
     if not found:
         known = ", ".join(sorted({strategy for _, strategy, _ in log.samplers}))
         raise DatasetError(f"the log has samples of {known}, which cannot be replayed: {DIRECT} or {CHAIN} on half of the queries can")
     return found
+
+
+def _uncut(action: Action, sampled: Sampled) -> Action:
+    """The action with a cap that none of the logged answers would have met; in powers of two, so that it seldom moves."""
+    calls, longest = needed(action), float(sampled.tokens.max())
+    drawn = longest if calls == 1 else calls * float(sampled.mean(sampled.tokens).max())
+    return action if drawn <= action.max_tokens else replace(action, max_tokens=calls * 2 ** math.ceil(math.log2(longest)))
 
 
 def is_learned(action: Action) -> bool:

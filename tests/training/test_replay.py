@@ -128,6 +128,14 @@ def test_default_actions_are_those_the_log_is_deep_enough_for():
     assert not any("k=8" in action or "n=8" in action for action in table.actions)
 
 
+@pytest.mark.parametrize(("tokens", "chain", "vote"), [(192, 256, 768), (257, 512, 2048), (3000, 4096, 16384)])
+def test_no_logged_answer_would_be_cut_short_by_the_cap_of_its_action(tokens, chain, vote):
+    table = replay(pl.concat([frame(["right"] * 4), frame(["right"] * 4, query_id="long", completion_tokens=tokens)]))
+    assert {f"m/cot@{chain}", f"m/self_consistency(k=4)@{vote}"} <= set(table.actions)
+    caps = np.array([Action.parse(action).max_tokens for action in table.actions])
+    assert (table.tokens <= caps).all()
+
+
 def test_one_call_is_labelled_from_greedy_samples_and_votes_from_warm_ones():
     log = pl.concat([frame(["wrong"] * 4), frame(["right"], temperature=0.0)])
     table = replay(log, [Action("m", "cot", 9), Action("m", "self_consistency", 9, (("k", 4),))])
