@@ -57,7 +57,8 @@ class InfeasibleError(RheostatError, RuntimeError):
 class UpstreamError(RheostatError, ConnectionError):
     """A backend refused, failed or fell silent. `status` is its HTTP status, where it gave one.
 
-    `retry_after_s` is how long it asked to be left alone, `attempts` what had been booked for the query by then.
+    `retry_after_s` is how long it asked to be left alone, `attempts` what had been booked for the query by then, and `told`
+    the message without the address, for who is none of those that run the server.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class UpstreamError(RheostatError, ConnectionError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         attempts: tuple[Any, ...] = (),
+        told: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.told = told or message
         self.backend = backend
         self.status = status
         self.retryable = retryable

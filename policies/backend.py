@@ -294,8 +294,9 @@ class VllmBackend:
         return told
 
     def _cannot_render(self, path: str, why: object) -> NotSentError:
-        what = f"{self.name} does not render prompts: {self.url}{path} says {why}; is it a vLLM server?"
-        return NotSentError(what, backend=self.name, retryable=isinstance(why, UpstreamError))
+        told = f"{self.name} does not render prompts"
+        what = f"{told}: {self.url}{path} says {why}; is it a vLLM server?"
+        return NotSentError(what, backend=self.name, retryable=isinstance(why, UpstreamError), told=told)
 
     def _learn_thinking(self, request: GenerateRequest, attempt: Attempt) -> None:
         """An engine that thought for longer than its budget takes the field and ignores it."""
@@ -336,8 +337,8 @@ class VllmBackend:
         if answer.status != 200:
             return await refusal(self.name, answer)
         if answer.content_type != EVENT_STREAM:
-            what = f"answered with {answer.content_type} instead of an event stream"
-            return UpstreamError(f"{self.name} {what}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True)
+            told = f"{self.name} answered with {answer.content_type} instead of an event stream"
+            return UpstreamError(f"{told}: is {self.url} a vLLM server?", backend=self.name, status=200, retryable=True, told=told)
         return None
 
     async def _explained(self, error: UpstreamError, model: str) -> UpstreamError:

@@ -258,13 +258,15 @@ def _without_answer(end: _End, action: Action, meter: Meter) -> UpstreamError | 
     if isinstance(end.error, BudgetError):
         return end.error
     cause = end.error or UpstreamError("no sample came before the deadline", backend=action.model)
+    what = f"{action} has no answer ({end.reason})"
     return UpstreamError(
-        f"{action} has no answer ({end.reason}): {cause}",
+        f"{what}: {cause}",
         backend=cause.backend,
         status=cause.status,
         retryable=cause.retryable,
         retry_after_s=cause.retry_after_s,
         attempts=tuple(meter.attempts),
+        told=f"{what}: {cause.told}",
     )
 
 

@@ -33,9 +33,8 @@ class TransportErrors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, UnreachableError):
-            raise NotSentError(
-                f"{self._name} cannot be reached at {self._url}: is it running?", backend=self._name, retryable=True
-            ) from error
+            told = f"{self._name} cannot be reached"
+            raise NotSentError(f"{told} at {self._url}: is it running?", backend=self._name, retryable=True, told=told) from error
         if isinstance(error, TimeoutError):
             raise UpstreamError(f"{self._name} did not answer in time", backend=self._name, retryable=True) from error
         if isinstance(error, OSError) and not isinstance(error, UpstreamError):

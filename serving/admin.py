@@ -12,16 +12,18 @@ import math
 from collections.abc import Callable
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rheostat.serving.app import Services
+from rheostat.data.errors import RheostatError
+from rheostat.serving.app import Services, on_http_exception
 from rheostat.serving.audit import Audited
 from rheostat.serving.auth import Principal
 from rheostat.serving.config import LOOPBACK
-from rheostat.serving.errors import wire_error
+from rheostat.serving.errors import of_error, wire_error
 from rheostat.serving.http import error_response, json_response
 from rheostat.serving.shapes import KeyState, UsageReport
 from rheostat.serving.usage import days_asked, usage_by_day
@@ -110,7 +112,15 @@ class Listeners:
 
 def build_admin(services: Services, *, audit: Audited, reload: Callable[[], None] | None, host: str, token: str | None) -> Guard:
     """The ASGI application of the admin listener."""
-    return Guard(Starlette(routes=Admin(services, audit=audit, reload=reload).routes()), host=host, token=token)
+    routes = Admin(services, audit=audit, reload=reload).routes()
+    handlers = {HTTPException: on_http_exception, RheostatError: _on_error}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), host=host, token=token)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    if not isinstance(error, RheostatError):
+        raise error
+    return error_response(of_error(error))
 
 
 def _state(principal: Principal) -> KeyState:

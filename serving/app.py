@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -25,12 +26,23 @@ from rheostat.serving.admitted import Admitted
 from rheostat.serving.auth import Keys, Principal
 from rheostat.serving.completions import TextStream, parse_completion, text_completion
 from rheostat.serving.config import Config
+from rheostat.serving.context import note
 from rheostat.serving.dialect import TranslatingSink
 from rheostat.serving.edge import CLIENT_CLOSED
-from rheostat.serving.errors import of_error, wire_error
+from rheostat.serving.errors import wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
-from rheostat.serving.http import AsgiSink, EventStream, JsonBytes, error_response, header_values, json_response, read_body
+from rheostat.serving.http import (
+    AsgiSink,
+    Counted,
+    EventStream,
+    JsonBytes,
+    answer_to,
+    error_response,
+    header_values,
+    json_response,
+    read_body,
+)
 from rheostat.serving.limits import Allowance
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.openapi import describe
@@ -109,7 +121,7 @@ def build_app(services: Services, *, lifespan: Lifespan | None = None) -> Starle
             Route("/metrics", routes.metrics, methods=["GET"]),
         ],
         middleware=[Middleware(PlainRequests)],
-        exception_handlers={HTTPException: _on_http_exception},
+        exception_handlers={HTTPException: on_http_exception},
         lifespan=lifespan,
     )
 
@@ -124,9 +136,7 @@ class Routes:
         """An endpoint whose errors become answers, and that is counted."""
 
         async def serve(request: Request) -> Response:
-            response = await self._answer(request, endpoint)
-            self._services.metrics.answered(name, response.status_code)
-            return response
+            return Counted(await self._answer(request, endpoint), partial(self._services.metrics.answered, name))
 
         return serve
 
@@ -228,7 +238,7 @@ class Routes:
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
         except RheostatError as error:
-            return error_response(of_error(error))
+            return error_response(answer_to(error))
 
     async def _served(
         self,
@@ -271,7 +281,9 @@ class Routes:
         return principal, parse(await self._body(request), request.scope["headers"], limits=self._services.limits)
 
     def _principal(self, request: Request) -> Principal:
-        return self._services.keys.principal(header_values(request, b"authorization"))
+        principal = self._services.keys.principal(header_values(request, b"authorization"))
+        note(key=principal.name, tenant=principal.tenant)
+        return principal
 
     async def _body(self, request: Request) -> bytes:
         body = await read_body(request, max_bytes=self._services.config.server.max_body_bytes)
@@ -292,7 +304,8 @@ class Entered:
         self._allowance.leave()
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The answer to a path or a method that is not served."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     method, path = request.method, request.url.path[:100]
     message = {404: f"{path} is not served here", 405: f"{path} does not take {method}"}.get(status, "the request failed")

@@ -16,11 +16,12 @@ RETRY_AFTER_S = 1
 
 
 class WireError(NamedTuple):
-    """One error answer: status, body, and the headers that go with it."""
+    """One error answer: status, body, the headers that go with it, and what it is called: its code, or its type where it has none."""
 
     status: int
     body: bytes
     headers: dict[str, str]
+    name: str
 
 
 def wire_error(
@@ -29,7 +30,7 @@ def wire_error(
     """An error answer of the given status; the `type` follows from it."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     answer = ErrorAnswer(error=Failure(message=message, type=kind, param=param, code=code))
-    return WireError(status, msgspec.json.encode(answer), headers or {})
+    return WireError(status, msgspec.json.encode(answer), headers or {}, code or kind)
 
 
 def of_error(error: RheostatError) -> WireError:
@@ -59,11 +60,11 @@ def _later(error: RequestError) -> dict[str, str]:
 
 def _of_upstream(error: UpstreamError) -> WireError:
     if error.status in _CLIENT_FAULTS:
-        return wire_error(400, str(error), code="upstream_refused")
+        return wire_error(400, error.told, code="upstream_refused")
     if error.status == 504:
-        return wire_error(504, str(error), code="deadline")
+        return wire_error(504, error.told, code="deadline")
     return wire_error(
-        503, str(error), code="upstream_unavailable", headers={"retry-after": str(math.ceil(error.retry_after_s or RETRY_AFTER_S))}
+        503, error.told, code="upstream_unavailable", headers={"retry-after": str(math.ceil(error.retry_after_s or RETRY_AFTER_S))}
     )
 
 

@@ -11,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rheostat.data.errors import RequestError, RheostatError
+from rheostat.data.errors import RequestError, RheostatError, UpstreamError
 from rheostat.serving.answer import event
+from rheostat.serving.context import note
+from rheostat.serving.edge import CLIENT_CLOSED
 from rheostat.serving.errors import WireError, of_error
 from rheostat.serving.presence import ClientGone, presence_of
 
@@ -96,6 +98,35 @@ def error_response(error: WireError) -> Response:
     return JsonBytes(error.body, error.status, headers)
 
 
+def answer_to(error: RheostatError) -> WireError:
+    """The answer to an error. The request's log line names it, and the engine it came from, but in no words of the client's."""
+    told = of_error(error)
+    note(error=told.name)
+    if isinstance(error, UpstreamError):
+        note(backend=error.backend, upstream_status=error.status)
+    return told
+
+
+class Counted(Response):
+    """An answer whose status is told once it is out: before that, a stream's is not known.
+
+    Args:
+        answer: what is sent.
+        on_answered: told the status, 499 for a client that left before there was one.
+    """
+
+    def __init__(self, answer: Response, on_answered: Callable[[int], None]) -> None:
+        self._answer = answer
+        self._on_answered = on_answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._on_answered(self._answer.status_code)
+
+
 class AsgiSink:
     """Sends the head of the answer with the first bytes, so that an early failure can still have a status of its own."""
 
@@ -133,9 +164,11 @@ class EventStream(Response):
         try:
             await presence_of(scope).during(self._produce(sink))
         except ClientGone:
+            if not sink.started:
+                self.status_code = CLIENT_CLOSED
             return
         except RheostatError as error:
-            told = of_error(error)
+            told = answer_to(error)
             if not sink.started:
                 self.status_code = told.status
                 await error_response(told)(scope, receive, send)

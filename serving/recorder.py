@@ -56,7 +56,6 @@ class Recorder:
         """Write a decision; to be called before anything is spent on it."""
         note(
             decision_id=decision.decision_id,
-            tenant=decision.tenant,
             tier=decision.tier,
             action=decision.action,
             bundle=decision.bundle,

@@ -67,6 +67,18 @@ async def test_a_full_disk_fails_no_request_and_all_is_written_once_there_is_roo
     assert logged.metric("rheostat_store_dropped") == 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_is_logged_and_counted_by_what_the_client_got_with_the_engine_that_failed(logged, tmp_path, stream):
+    logged.engines[0].does("error_500")
+    assert (await post(logged.sidecar, stream=stream))[0] == 503
+    logged.engines[0].does("ok")
+    assert logged.metric("rheostat_requests_total", path="chat", status="503") == 1
+    assert logged.metric("rheostat_requests_total", path="chat", status="200") == 0
+    await asyncio.to_thread(wait_until, (tmp_path / "requests.jsonl").exists)
+    line = json.loads((tmp_path / "requests.jsonl").read_text())
+    assert {"status": 503, "error": "upstream_unavailable", "backend": "b0", "upstream_status": 500}.items() <= line.items()
+
+
 async def test_a_store_that_another_process_locks_waits_in_memory(logged):
     await ask(logged.sidecar, 1)
     other = sqlite3.connect(logged.sidecar.store, isolation_level=None)

@@ -26,6 +26,7 @@ async def test_a_failing_engine_is_an_openai_error_with_retry_after(single, faul
     assert status == 503
     assert is_openai_error(body)
     assert int(headers["retry-after"]) >= 1
+    assert single.engines[0].url.encode() not in body  # where engines are is no client's business
 
 
 async def test_a_redirect_is_not_followed(single):

@@ -100,6 +100,7 @@ async def test_without_a_server_nothing_is_booked_and_the_error_says_where_to_lo
         with pytest.raises(UpstreamError, match="gone cannot be reached at http") as caught:
             await backend.generate(request(), meter)
     assert caught.value.retryable
+    assert caught.value.told == "gone cannot be reached"
     assert meter.attempts == []
 
 

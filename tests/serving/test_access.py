@@ -150,6 +150,14 @@ def test_the_admin_listener_shows_all_tenants_and_is_not_on_the_main_one(guarded
     assert admin(guarded.port, "/admin/keys")[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "param"), [("/admin/usage?days=0", 400, "days"), ("/admin/nope", 404, "path"), ("/admin/reload", 405, "method")]
+)
+def test_the_admin_listener_says_what_does_not_fit(admin_port, guarded, path, status, param):
+    told, body = admin(admin_port, path)
+    assert (told, json.loads(body)["error"]["param"]) == (status, param)
+
+
 def test_the_admin_listener_answers_under_loopback_names_only(admin_port, guarded):
     assert admin(admin_port, "/admin/keys", host=f"localhost:{admin_port}")[0] == 200
     assert admin(admin_port, "/admin/keys", host="evil.example")[0] == 403
@@ -183,6 +191,20 @@ def test_no_key_and_no_prompt_is_in_anything_written(guarded, folder):
     assert b"decisions" in written
     for secret in (*KEYS, "sk-wrong-0123456789", "secret-question"):
         assert secret.encode() not in written
+
+
+def lines_of(folder, **wanted):
+    """The lines of the request log with these fields."""
+    path = folder / "requests.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if wanted.items() <= line.items()]
+
+
+def test_the_log_says_whose_request_was_refused_and_why(guarded, folder):
+    refused(guarded, KEYS[1], openai.PermissionDeniedError, model="auto:deep")
+    refused(guarded, KEYS[3], openai.BadRequestError, temperature=-1)
+    wait_until(lambda: lines_of(folder, key="bob", tenant="bob", status=403, error="tier_not_allowed"))
+    wait_until(lambda: lines_of(folder, key="large", tenant="large", status=400, error="invalid_request_error"))
 
 
 @pytest.mark.parametrize(
