@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 
 from rheostat.serving.congestion import Congestion
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.pool import Pools
+from rheostat.serving.upstream import Replica
+
+log = logging.getLogger(__name__)
 
 
 class Prober:
@@ -27,6 +31,7 @@ class Prober:
         self._metrics = metrics
         self._every_s = every_s
         self._timeout_s = timeout_s
+        self._ailing: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -44,5 +49,15 @@ class Prober:
             self._metrics.probed(
                 replica.name, up=not replica.is_out, waiting=replica.waiting, running=replica.running, cache_use=replica.cache_use
             )
+            self._tell(replica)
         for model, pressure in self._congestion.pressure.items():
             self._metrics.congestion.labels(model).set(pressure)
+
+    def _tell(self, replica: Replica) -> None:
+        """Log what changed with a backend since the last round."""
+        before, now = self._ailing.get(replica.name, ""), replica.ails
+        self._ailing[replica.name] = now
+        if now and now != before:
+            log.warning("backend %s is left alone: %s", replica.name, now)
+        elif before and not now:
+            log.info("backend %s takes calls again", replica.name)

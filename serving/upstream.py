@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import Backend, Booking, GenerateRequest, Said
-from rheostat.serving.breaker import Breaker, Clock
+from rheostat.serving.breaker import FAILURES_TO_OPEN, Breaker, Clock
 
 # A call that ran into its own limit before this says more about the limit than about the replica.
 FAIR_S = 5.0
@@ -81,6 +81,13 @@ class Replica:
     def is_out(self) -> bool:
         """Whether it takes no calls for now: unwell at the last probe, or held back by the breaker."""
         return not self.is_well or self.breaker.is_open
+
+    @property
+    def ails(self) -> str:
+        """What is wrong with it, for whoever runs it; empty where nothing is. A pause that it asked for is no ailment."""
+        if not self.is_well:
+            return "it does not say that it is well"
+        return f"its last {FAILURES_TO_OPEN} calls or more failed" if self.breaker.has_tripped else ""
 
     @property
     def takes_calls(self) -> bool:

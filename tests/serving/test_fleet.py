@@ -1,14 +1,17 @@
 import asyncio
+import logging
 
 import pytest
 
 from rheostat.data.errors import ConfigError, UpstreamError
 from rheostat.policies.base import GenerateRequest, Meter
+from rheostat.serving.breaker import FAILURES_TO_OPEN
 from rheostat.serving.config import parse
 from rheostat.serving.congestion import Congestion
 from rheostat.serving.fleet import Fleet
 from rheostat.serving.metrics import Metrics
 from rheostat.serving.probes import Prober
+from tests.serving.scripted import Scripted, down, pool_of
 
 REQUEST = GenerateRequest(model="pocket", messages=(), max_tokens=1)
 
@@ -71,6 +74,31 @@ async def test_a_key_that_is_not_set_changes_nothing(metrics):
         fleet.apply(config)
     assert names(fleet, "pocket") == ["a"]
     await fleet.close()
+
+
+async def test_backends_that_go_out_and_come_back_are_told_once_each(metrics, caplog):
+    engine = Scripted("a", *[down()] * FAILURES_TO_OPEN)
+    pool, _ = pool_of(engine)
+    prober = Prober({"m": pool}, congestion=Congestion(weight=1.0, full_queue=1), metrics=metrics, every_s=1.0, timeout_s=5.0)
+
+    async def told():
+        caplog.clear()
+        for _ in range(3):
+            await prober.look()
+        return caplog.messages
+
+    with caplog.at_level(logging.INFO):
+        assert await told() == []
+        engine.well = False
+        assert await told() == ["backend a is left alone: it does not say that it is well"]
+        engine.well = True
+        assert await told() == ["backend a takes calls again"]
+        for _ in range(FAILURES_TO_OPEN):
+            with pytest.raises(UpstreamError):
+                await pool.generate(REQUEST, Meter(1))
+        assert await told() == ["backend a is left alone: its last 5 calls or more failed"]
+        pool.replicas[0].breaker.succeeded(trial=True)
+        assert await told() == ["backend a takes calls again"]
 
 
 async def test_probes_follow_the_fleet_and_its_gauges_leave_with_a_backend(metrics, unused_tcp_port):
