@@ -12,7 +12,7 @@ from rheostat.data.schema import Decision, Outcome
 from rheostat.serving.limits import DAY_S
 from rheostat.serving.shapes import DayUsage
 
-MAX_DAYS = 31
+MAX_DAYS = 62  # all of last month, to the last day of this one
 
 
 class Finished(Protocol):

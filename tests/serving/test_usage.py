@@ -1,5 +1,7 @@
 """Usage is counted from the store, by day and tenant."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from rheostat.data.errors import RequestError
@@ -7,7 +9,7 @@ from rheostat.data.ledger import Ledger
 from rheostat.data.schema import Decision, Outcome, id_at
 from rheostat.data.store import OutcomeStore
 from rheostat.serving.limits import DAY_S
-from rheostat.serving.usage import days_asked, usage_by_day, usd_today
+from rheostat.serving.usage import MAX_DAYS, days_asked, usage_by_day, usd_today
 
 NOON_S = 20_000 * DAY_S + DAY_S / 2
 
@@ -47,6 +49,13 @@ def test_days_and_tenants_are_apart_and_the_newest_comes_first(store):
     assert [row.tenant for row in usage_by_day(store, days=1, tenant="bob", now_s=NOON_S)] == ["bob"]
 
 
+def test_all_of_last_month_is_there_to_the_end_of_this_one(store):
+    first, last = (datetime(2024, month, day, 12, tzinfo=UTC).timestamp() for month, day in ((7, 1), (8, 31)))
+    serve(store, 1, created_s=first)
+    store.flush()
+    assert [row.day for row in usage_by_day(store, days=MAX_DAYS, now_s=last)] == ["2024-07-01"]
+
+
 def test_more_than_a_page_of_outcomes_is_counted_once_each(store):
     for number in range(4500):
         serve(store, f"{number:05d}")
@@ -59,7 +68,7 @@ def test_nothing_was_spent_today_in_an_empty_store(store):
     assert usd_today(store) == {}
 
 
-@pytest.mark.parametrize("days", ["0", "32", "-1", "x", "1.5", "", "９", "1" * 5000])
+@pytest.mark.parametrize("days", ["0", "63", "-1", "x", "1.5", "", "９", "1" * 5000])
 def test_days_that_are_no_days_are_refused(days):
     with pytest.raises(RequestError) as caught:
         days_asked({"days": days})
@@ -67,4 +76,4 @@ def test_days_that_are_no_days_are_refused(days):
 
 
 def test_days_are_one_unless_asked():
-    assert (days_asked({}), days_asked({"days": "31"})) == (1, 31)
+    assert (days_asked({}), days_asked({"days": "62"})) == (1, 62)
