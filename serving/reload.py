@@ -30,9 +30,14 @@ from rheostat.serving.metrics import Metrics
 CURRENT = "current"
 KEPT_VERSIONS = 3
 LOOK_S = 10.0
+MOST_LEFT_OUT = 63  # looks between two checks of a bundle for which there may be no memory
 log = logging.getLogger(__name__)
 
 MakeController = Callable[[Bundle], Decides]
+
+
+class NoBundleYetError(RegistryError):
+    """The source is there and has no bundle: a fault only where it had one."""
 
 
 class Source(Protocol):
@@ -63,11 +68,15 @@ class FolderSource:
         self._folder = folder
 
     async def latest(self) -> str | None:
-        """The version of the folder as it is now."""
+        """The version of the folder as it is now.
+
+        Raises:
+            NoBundleYetError: nothing is there.
+        """
         try:
             manifest = (self._folder / "manifest.json").read_bytes()
         except OSError as error:
-            raise RegistryError(f"there is no bundle in {self._folder}: fit one with `rheostat train`") from error
+            raise NoBundleYetError(f"there is no bundle in {self._folder}: fit one with `rheostat train`") from error
         return hashlib.sha256(manifest).hexdigest()[:16]
 
     async def fetch(self, version: str, folder: Path) -> None:
@@ -133,6 +142,19 @@ class _Refused(NamedTuple):
     why: str
 
 
+class _Unchecked(NamedTuple):
+    """A version that could not be checked, how often, and how many looks are left out before it is tried again."""
+
+    version: str
+    times: int
+    left_out: int
+
+    def again(self, version: str) -> _Unchecked:
+        """After one more time: at the next look, then after 1, 3, 7 and so on, for each try takes a child's memory."""
+        times = self.times + 1 if version == self.version else 1
+        return _Unchecked(version, times, min(2 ** (times - 1) - 1, MOST_LEFT_OUT))
+
+
 class _Made(NamedTuple):
     """A bundle, what serves it, and how often a controller had been asked for anew when it was made."""
 
@@ -164,6 +186,7 @@ class Watcher:
         self._metrics = metrics
         self._poll_s = poll_s
         self._refused: _Refused | None = None
+        self._unchecked = _Unchecked("", 0, 0)
         self._made: _Made | None = None
         self._n_asked = 0
         self._soon = asyncio.Event()
@@ -208,6 +231,8 @@ class Watcher:
     async def _tried(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
             return await step()
+        except NoBundleYetError as error:
+            self._failed(str(error), is_fault=self.status.version is not None)
         except (RheostatError, OSError) as error:
             self._failed(str(error) or f"the source of bundles did not answer within {LOOK_S} s")
         except Exception as error:  # the loop must outlive whatever a registry sends
@@ -224,8 +249,12 @@ class Watcher:
             if self.status.error is None:
                 raise BundleError(self._refused.why)
             return False
-        if version != self.status.version:
-            await self._take(version)
+        if version == self.status.version:
+            return True
+        if version == self._unchecked.version and self._unchecked.left_out:
+            self._unchecked = self._unchecked._replace(left_out=self._unchecked.left_out - 1)
+            return False
+        await self._take(version)
         return True
 
     async def _take(self, version: str) -> None:
@@ -238,6 +267,7 @@ class Watcher:
                 await asyncio.to_thread(check_in_child, folder)
                 made = await asyncio.to_thread(self._load, folder)
             except NotCheckedError:
+                self._unchecked = self._unchecked.again(version)
                 raise
             except BundleError as error:
                 # The same files will not get better: ask again only for another version.
@@ -247,11 +277,11 @@ class Watcher:
             self._swap(version, made)
 
     async def _bring_up_to_date(self) -> bool:
-        """Serve the same bundle with a new controller, where one was asked for since."""
+        """Serve the same bundle with a new controller, where one was asked for since. False where it was again meanwhile."""
         if self._made is not None and self._made.n_asked < self._n_asked:
             self._made = await asyncio.to_thread(self._make, self._made.bundle)
             self._decider.swap(self._made.serving)
-        return True
+        return self._made is None or self._made.n_asked == self._n_asked
 
     def _swap(self, version: str, made: _Made) -> None:
         self._made = made
@@ -272,11 +302,11 @@ class Watcher:
         reading = Reading.IN_THREAD if bundle.encoder_folder is None else Reading.TOGETHER
         return _Made(bundle, Serving(controller=controller, version=bundle.version, reading=reading), n_asked)
 
-    def _failed(self, error: str) -> None:
+    def _failed(self, error: str, *, is_fault: bool = True) -> None:
         if error != self.status.error:
             log.warning("kept bundle %s: %s", self._decider.version, error)
-        self.status = ReloadStatus(version=self.status.version, failures=self.status.failures + 1, error=error)
-        self._metrics.reloads.labels("failed").inc()
+        self.status = ReloadStatus(version=self.status.version, failures=self.status.failures + is_fault, error=error)
+        self._metrics.reloads.labels("failed").inc(is_fault)
 
 
 def _is_version(name: str) -> bool:

@@ -86,6 +86,10 @@ def watch(source, folder, on_bundle=lambda bundle: None):
     return watcher, decider
 
 
+def failed(watcher) -> float:
+    return watcher._metrics.registry.get_sample_value("rheostat_bundle_reloads_total", {"result": "failed"}) or 0.0
+
+
 async def test_a_new_version_is_checked_and_swapped_once(made):
     shelf, start = made
     watcher, decider = start()
@@ -142,6 +146,59 @@ async def test_a_bundle_that_could_not_be_checked_is_tried_again(made, monkeypat
     assert (decider.version, watcher.status.error) == ("none", "was not checked within 60 s")
     assert await watcher.check()
     assert (decider.version, watcher.status.error) == ("one", None)
+
+
+async def test_a_bundle_that_cannot_be_checked_is_tried_ever_more_rarely(made, monkeypatch):
+    shelf, start = made
+    watcher, decider = start()
+    shelf.version = "one"
+
+    def killed(folder):
+        raise NotCheckedError("its child process was killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rheostat.serving.reload.check_in_child", killed)
+        tries = [0]
+        for _ in range(20):
+            assert not await watcher.check()
+            tries.append(len(shelf.fetched))
+        assert list(np.flatnonzero(np.diff(tries))) == [0, 1, 3, 7, 15]
+        assert watcher.status.error == "its child process was killed"
+    shelf.version = "two"
+    assert await watcher.check()
+    assert (decider.version, watcher.status.error) == ("two", None)
+
+
+async def test_a_champion_that_is_not_there_yet_is_told_and_is_no_failure(tmp_path, bundles):
+    champion = tmp_path / "champion"
+    watcher, _ = watch(FolderSource(champion), tmp_path / "cache")
+    await watcher.start()
+    assert (watcher.status.failures, failed(watcher)) == (0, 0)
+    assert "fit one with `rheostat train`" in watcher.status.error
+    shutil.copytree(bundles["one"], champion)
+    assert await watcher.check()
+    assert watcher.status.error is None
+    shutil.rmtree(champion)
+    assert not await watcher.check()
+    assert (watcher.status.failures, failed(watcher)) == (1, 1)
+
+
+async def test_a_controller_that_is_outdated_when_it_is_ready_is_not_up_to_date(made):
+    shelf, _ = made
+    shelf.version = "one"
+    seen = []
+
+    def on_bundle(bundle):
+        seen.append(bundle.version)
+        if len(seen) == 2:
+            watcher.remake()
+
+    watcher, _ = watch(shelf, shelf.folders["bad"].parent / "cache", on_bundle=on_bundle)
+    assert await watcher.check()
+    watcher.remake()
+    assert not await watcher.check()
+    assert await watcher.check()
+    assert len(seen) == 3
 
 
 async def test_a_controller_is_made_anew_when_it_is_asked_for_also_while_another_is_being_made(made):
