@@ -43,7 +43,7 @@ def serve(config: Config, *, environ: Environ, path: Path | None = None, on_read
 
     Raises:
         ConfigError: a variable named in the config is not set, or a port is taken.
-        StoreError: another process writes the same store.
+        StoreError: another process writes the same store, or the disk did not take the last records.
     """
     sidecar = Sidecar(config, environ=environ, path=path)
     sockets = listen(config)
@@ -61,6 +61,8 @@ def serve(config: Config, *, environ: Environ, path: Path | None = None, on_read
         timeout_graceful_shutdown=max(1, round(config.server.drain_s)),
     )
     _Server(settings, on_ready).run(sockets=sockets)
+    if sidecar.failure is not None:
+        raise sidecar.failure
 
 
 def listen(config: Config) -> list[socket.socket]:

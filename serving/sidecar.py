@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 
-from rheostat.data.errors import ConfigError
+from rheostat.data.errors import ConfigError, StoreError
 from rheostat.data.store import OutcomeStore
 from rheostat.router.budgets import Budgets
 from rheostat.router.fallback import FallbackController
@@ -52,9 +52,14 @@ SETTLING_S = 1.0  # for calls that a stop has cut short: by then the engine has 
 
 
 class Sidecar:
-    """Everything behind the routes, and the tasks that live as long as the process."""
+    """Everything behind the routes, and the tasks that live as long as the process.
+
+    Attributes:
+        failure: what the store could not write at the end, if anything.
+    """
 
     def __init__(self, config: Config, *, environ: Environ, path: Path | None = None) -> None:
+        self.failure: StoreError | None = None
         self._config = config
         self._environ = environ
         self._audit: Audited = Audit(Path(config.admin.audit)) if config.admin.port is not None else NoAudit()
@@ -139,7 +144,10 @@ class Sidecar:
         await self._fleet.close()
         await self._open.aclose()
         await self._log.flush()
-        await asyncio.to_thread(self._store.close)
+        try:
+            await asyncio.to_thread(self._store.close)
+        except StoreError as error:
+            self.failure = error  # raised here it would be a traceback of the server's, and status 0
 
     def apply(self, config: Config) -> None:
         """Take over the live sections of a changed configuration; see `config_watch`.

@@ -67,6 +67,16 @@ async def test_a_full_disk_fails_no_request_and_all_is_written_once_there_is_roo
     assert logged.metric("rheostat_store_dropped") == 0
 
 
+async def test_a_stop_that_cannot_write_its_records_says_how_many_and_ends_with_status_one(logged):
+    child = logged.sidecar.child.pid
+    resource.prlimit(child, resource.RLIMIT_FSIZE, (4096, resource.prlimit(child, resource.RLIMIT_FSIZE)[1]))
+    await ask(logged.sidecar, 1)
+    assert await asyncio.to_thread(logged.sidecar.stop) == 1
+    told = logged.sidecar.log.read_text()
+    assert "2 records could not be written" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_is_logged_and_counted_by_what_the_client_got_with_the_engine_that_failed(logged, tmp_path, stream):
     logged.engines[0].does("error_500")
