@@ -228,14 +228,19 @@ def _bound(route: bool, gain: Interval, control: Interval) -> str:
 
 def _numbers(comparison: Comparison, best: str, reward: Array, n_kept: int) -> str:
     """The router asked for the best fixed action's accuracy, next to that action."""
-    point, difference = comparison.point, comparison.accuracy_difference
-    low, high = 100 * difference.low, 100 * difference.high
+    point = comparison.point
     return (
         f"On {len(reward)} held-out queries the best fixed action, {best}, is right {reward.mean():.1%} of the time; it was chosen "
         f"on {n_kept} other queries, where it was right {point.target:.1%} of the time, so that another may be better here. Asked "
-        f"for {point.target:.1%}, the router is right {point.accuracy.value:.1%} of the time ({100 * difference.value:+.1f} points from "
-        f"that action here, 95% interval {low:+.1f} to {high:+.1f}) with {_spent(comparison)}."
+        f"for {point.target:.1%}, the router is right {point.accuracy.value:.1%} of the time, {_beside(comparison.accuracy_difference)}, "
+        f"with {_spent(comparison)}."
     )
+
+
+def _beside(difference: Interval) -> str:
+    """How much more or less accurate than that action."""
+    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+    return f"{abs(value):.1f} points {'less' if value < 0 else 'more'} than that action (95% interval {low:+.1f} to {high:+.1f})"
 
 
 def _spent(comparison: Comparison) -> str:

@@ -22,8 +22,8 @@ from rheostat.data.ledger import Price
 from rheostat.data.samples import one_word, read_samples
 from rheostat.data.schema import Action
 from rheostat.training.outcomes import Array, OutcomeTable
-from rheostat.training.replay import replay
-from rheostat.training.sample_log import COUNTED, base_of, filled
+from rheostat.training.replay import default_actions, is_learned, label
+from rheostat.training.sample_log import COUNTED, SampleLog, filled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,9 +71,10 @@ def read_logged(
     frame = chosen(read_samples(path), models=models, strategies=strategies, datasets=datasets)
     if not frame.select(CELL).is_duplicated().any():
         return arms(frame)
-    table = replay(frame, seed=seed)
+    log = SampleLog.of(frame)
+    table = label(log, [action for action in default_actions(log) if not is_learned(action)], seed=seed)
     whole = np.flatnonzero(table.known_in_full)
-    return Logged(table.rows(whole), None, _not_replayed(frame, table), len(table) - len(whole))
+    return Logged(table.rows(whole), None, log.unused(table.actions), len(table) - len(whole))
 
 
 def chosen(
@@ -160,15 +161,6 @@ def _price(value: object) -> Price | None:
     if isinstance(value, Mapping) and "usd_per_1m_output" in value:
         return Price(**{str(name): float(number) for name, number in value.items()})
     return None
-
-
-def _not_replayed(frame: pl.DataFrame, table: OutcomeTable) -> dict[str, float]:
-    """The arms that stand for no action of a replay, with the share of queries they had."""
-    import polars as pl
-
-    replayed = {(action.model, base_of(action)) for action in map(Action.parse, table.actions)}
-    share = frame.group_by(ARM).agg((pl.struct(QUERY).n_unique() / len(table)).alias("share")).sort(ARM)
-    return {f"{model}/{strategy}": float(value) for model, strategy, value in share.iter_rows() if (model, strategy) not in replayed}
 
 
 def _covered(cells: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:

@@ -5,7 +5,7 @@ A base sampler is a model asked in one way at one temperature. Knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,14 @@ class SampleLog:
     def models(self) -> list[str]:
         """Names of the models, in order of the alphabet."""
         return sorted({model for model, _, _ in self.samplers})
+
+    def unused(self, actions: Sequence[str]) -> dict[str, float]:
+        """The models and strategies whose samples stand for none of the actions, with the share of queries they have."""
+        used = {(action.model, base_of(action)) for action in map(Action.parse, actions)}
+        left = [
+            (f"{model}/{strategy}", sampled) for (model, strategy, _), sampled in self.samplers.items() if (model, strategy) not in used
+        ]
+        return {name: float((sampled.count > 0).mean()) for name, sampled in sorted(left, key=lambda item: item[0])}
 
     def sampler_of(self, action: Action) -> Sampled:
         """The samples that stand for an action's calls.

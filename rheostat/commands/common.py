@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from rheostat.serving.config import Config
     from rheostat.training.collect import Progress
-    from rheostat.training.logged import Logged
 
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps engines, stores, bundles and reports.")]
 Json = Annotated[
@@ -176,14 +175,19 @@ def names(given: Sequence[str] | None) -> list[str]:
     return [name.strip() for text in given or () for name in text.split(",") if name.strip()]
 
 
-def tell_left_out(logged: Logged) -> None:
-    """What of a log was not used, on standard error: nothing is judged in silence on other queries than the log's."""
-    if logged.left_out:
-        named = [f"{arm} ({share:.0%} of the queries)" for arm, share in logged.left_out.items()]
+def tell_left_out(left_out: Mapping[str, float], queries: int = 0) -> None:
+    """What of a log was not used, on standard error: nothing is judged in silence on less than the log.
+
+    Args:
+        left_out: models and strategies, with the share of queries they have.
+        queries: how many miss an outcome.
+    """
+    if left_out:
+        named = [f"{arm} ({share:.0%} of the queries)" for arm, share in left_out.items()]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-        typer.echo(f"left out, with outcomes on too few queries: {', '.join(named[:MOST_NAMED])}{more}", err=True)
-    if logged.queries_left_out:
-        typer.echo(f"left out: {logged.queries_left_out} queries, which miss the outcome of an action", err=True)
+        typer.echo(f"left out, on too few queries or not to be replayed: {', '.join(named[:MOST_NAMED])}{more}", err=True)
+    if queries:
+        typer.echo(f"left out: {queries} queries, which miss the outcome of an action", err=True)
 
 
 def require_logs(logs: Sequence[Path]) -> None:

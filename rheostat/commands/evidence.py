@@ -88,7 +88,7 @@ def guarantee(
             on_progress=advance,
         )  # fmt: skip
     _show_check(check, json)
-    tell_left_out(logged)
+    tell_left_out(logged.left_out, logged.queries_left_out)
     track(context, mlflow, check, table)
 
 

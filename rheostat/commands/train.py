@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,10 +22,12 @@ from rheostat.commands.common import (
     progress,
     require_logs,
     show,
+    tell_left_out,
     tracking_uri,
 )
 
 if TYPE_CHECKING:
+    from rheostat.data.ledger import Price
     from rheostat.training.evaluation import Evaluation, Point
     from rheostat.training.pipeline import Trained
 
@@ -61,6 +63,8 @@ def train(
             confidence=confidence, on_progress=advance,
         )  # fmt: skip
     show_evaluation(trained.evaluation, json)
+    tell_left_out(trained.left_out)
+    _tell_unpriced(trained.evaluation, loaded.prices, config)
     typer.echo(_closing(trained), err=True)
 
 
@@ -126,6 +130,14 @@ def _promised(evaluation: Evaluation) -> list[tuple[str, Point]]:
 def _interval(point: Point) -> str:
     accuracy = point.accuracy
     return f"{accuracy.value:.3f} ({accuracy.low:.3f}-{accuracy.high:.3f})"
+
+
+def _tell_unpriced(evaluation: Evaluation, prices: Mapping[str, Price], config: Path) -> None:
+    """Models that the configuration does not have, on standard error: what they cost was assumed."""
+    from rheostat.data.schema import Action
+
+    if unpriced := sorted({Action.parse(action).model for action in evaluation.actions} - set(prices)):
+        typer.echo(f"no backend in {config} has {', '.join(unpriced)}: taken at 1 USD per million generated tokens", err=True)
 
 
 def _closing(trained: Trained) -> str:

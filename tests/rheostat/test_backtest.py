@@ -8,8 +8,7 @@ from msgspec.structs import replace
 from rheostat.commands.backtest import _show
 from rheostat.commands.common import MOST_NAMED, tell_left_out
 from rheostat.training.bootstrap import Interval
-from rheostat.training.logged import Logged
-from tests.training.test_backtest import logged, report
+from tests.training.test_backtest import report
 
 
 def refused(cost_ratio: float):
@@ -38,12 +37,12 @@ def test_advice_to_route_needs_no_excuse_and_names_where_the_best_fixed_action_w
     ("n", "told"), [(1, "m/s0 (50% of the queries)\n"), (MOST_NAMED + 3, f"m/s{MOST_NAMED - 1} (50% of the queries) and 3 more\n")]
 )
 def test_what_of_a_log_was_left_out_is_said(n, told, capsys):
-    tell_left_out(Logged(logged(10).table, None, {f"m/s{number}": 0.5 for number in range(n)}, 12))
+    tell_left_out({f"m/s{number}": 0.5 for number in range(n)}, 12)
     said = capsys.readouterr().err
     assert told in said
     assert "12 queries, which miss the outcome of an action" in said
 
 
 def test_of_a_log_that_is_used_whole_nothing_is_said(capsys):
-    tell_left_out(Logged(logged(10).table, None, {}))
+    tell_left_out({})
     assert capsys.readouterr().err == ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from rheostat.commands.train import show_evaluation
+from rheostat.commands.train import _tell_unpriced, show_evaluation
+from rheostat.data.ledger import Price
+from rheostat.data.schema import Action
 from tests.training.fitting import fitted
 
 
@@ -31,3 +33,12 @@ def test_the_verdict_is_said_once_and_the_best_fixed_action_is_marked_with_where
     assert shown.lower().count(f"{evaluation.verdict}:") == 1
     assert f"{evaluation.best_fixed} (best fixed)" in shown
     assert f"chosen on {evaluation.n_calibration} other queries" in shown
+
+
+def test_models_without_a_price_are_told(capsys, tmp_path):
+    evaluation = fitted().evaluation
+    models = sorted({Action.parse(action).model for action in evaluation.actions})
+    _tell_unpriced(evaluation, {models[0]: Price()}, tmp_path)
+    assert f"has {', '.join(models[1:])}: taken at 1 USD per million" in capsys.readouterr().err
+    _tell_unpriced(evaluation, dict.fromkeys(models, Price()), tmp_path)
+    assert capsys.readouterr().err == ""

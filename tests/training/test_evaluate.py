@@ -111,6 +111,24 @@ def test_a_gain_without_a_saving_at_the_best_fixed_accuracy_says_so(ratio, says_
     assert ("no saving of cost is shown" in reason) == says_so
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (-0.027, "50.0% of the time, 2.7 points less than that action (95% interval -5.7 to +0.3), with"),
+        (0.01, ", 1.0 points more than that"),
+    ],
+)
+def test_the_reason_says_in_words_how_the_router_differs(value, words):
+    there = fitted().evaluation.at_best_fixed
+    there = msgspec.structs.replace(
+        there,
+        point=msgspec.structs.replace(there.point, accuracy=Interval(0.5, 0.4, 0.6)),
+        accuracy_difference=Interval(value, value - 0.03, value + 0.03),
+    )
+    gain = Interval(0.1, 0.05, 0.15)
+    assert words in evaluate_module._reason(True, gain, gain, there, "m/cot@64", np.full(100, 0.5), 40)
+
+
 def test_of_a_log_without_tokens_the_reason_tells_of_the_cost():
     nothing = Interval(0.0, 0.0, 0.0)
     comparison = msgspec.structs.replace(fitted().evaluation.at_best_fixed, token_ratio=nothing, cost_ratio=Interval(2.0, 1.5, 2.5))
