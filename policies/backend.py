@@ -352,8 +352,9 @@ class VllmBackend:
             return error
         if model in known:
             return error
-        has = f"{self.name} has no model {model!r}: {did_you_mean(model, known)}{self.url} serves {', '.join(known) or 'none'}"
-        return UpstreamError(has, backend=self.name, status=error.status)
+        told = f"{self.name} has no model {model!r}"
+        has = f"{told}: {did_you_mean(model, known)}{self.url} serves {', '.join(known) or 'none'}"
+        return UpstreamError(has, backend=self.name, status=error.status, told=told)
 
     async def _open(self, post: Post, until: float, sent: Sent) -> Connection:
         headers = {**self._more_headers(), **STREAM_HEADERS}

@@ -11,6 +11,7 @@ from rheostat.data.errors import ActionError, BudgetError, InfeasibleError, Requ
 from rheostat.serving.limits import LimitError
 from rheostat.serving.rate_headers import rate_headers
 from rheostat.serving.shapes import ErrorAnswer, Failure
+from rheostat.serving.upstream import is_clients_fault
 
 RETRY_AFTER_S = 1
 
@@ -59,7 +60,7 @@ def _later(error: RequestError) -> dict[str, str]:
 
 
 def _of_upstream(error: UpstreamError) -> WireError:
-    if error.status in _CLIENT_FAULTS:
+    if is_clients_fault(error):
         return wire_error(400, error.told, code="upstream_refused")
     if error.status == 504:
         return wire_error(504, error.told, code="deadline")
@@ -68,5 +69,4 @@ def _of_upstream(error: UpstreamError) -> WireError:
     )
 
 
-_CLIENT_FAULTS = (400, 413, 422)
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}

@@ -21,7 +21,7 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import message_text
 from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.serving.breaker import Clock, RetryBudget
-from rheostat.serving.upstream import Engine, Replica, is_clients_fault
+from rheostat.serving.upstream import NOT_SET_UP, Engine, Replica, is_clients_fault
 
 # Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): the home of a prefix keeps it up to this many times the mean load.
 BOUND = 1.25
@@ -183,7 +183,7 @@ class _Tries:
         if not is_clients_fault(error):
             self._pool._on_failure(replica.name)
         self._tried.append(replica)
-        if final or not error.retryable or self._is_late() or not self._has_others() or not self._pool._retries.take():
+        if final or not _may_do_better_elsewhere(error) or self._is_late() or not self._has_others() or not self._pool._retries.take():
             # One replica asks to be left alone; when to come back is a question to all of them.
             error.retry_after_s = self._pool.retry_after_s
             raise error
@@ -194,6 +194,10 @@ class _Tries:
 
     def _has_others(self) -> bool:
         return any(replica not in self._tried and replica.takes_calls for replica in self._pool.replicas)
+
+
+def _may_do_better_elsewhere(error: UpstreamError) -> bool:
+    return error.retryable or error.status in NOT_SET_UP
 
 
 Pools = Mapping[str, Pool]

@@ -15,6 +15,9 @@ from rheostat.serving.breaker import FAILURES_TO_OPEN, Breaker, Clock
 # A call that ran into its own limit before this says more about the limit than about the replica.
 FAIR_S = 5.0
 BUSY = (429, 503)
+CLIENT_FAULTS = (400, 413, 422)
+# Not the client's: path, model name and key are ours. Such a replica fails at once, so that as the least busy one it would get most calls.
+NOT_SET_UP = (401, 403, 404)
 WAITING, RUNNING, CACHE = "num_requests_waiting", "num_requests_running", "kv_cache_usage_perc"
 
 
@@ -194,4 +197,4 @@ class Use:
 
 def is_clients_fault(error: UpstreamError) -> bool:
     """Whether the backend refused what was asked, and another would as well."""
-    return error.status is not None and 400 <= error.status < 500 and error.status not in (408, 429)
+    return error.status in CLIENT_FAULTS

@@ -42,6 +42,16 @@ async def test_a_stream_that_sent_bytes_is_not_retried():
     assert (got, second.calls, failed) == ([b"first"], 0, ["a"])
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_replica_that_is_set_up_wrongly_fails_no_request_and_is_left_alone(status):
+    # A key that it does not know, or another model: it refuses at once, and would be the least busy one.
+    first, second = Scripted("a", *[down(status, retryable=False)] * 100), Scripted("b")
+    pool, _ = pool_of(first, second, prefix_affinity=False)
+    for _ in range(100):
+        await pool.generate(REQUEST, Meter(10))
+    assert (first.calls, second.calls) == (FAILURES_TO_OPEN, 100)
+
+
 async def test_retries_are_bounded_so_that_a_failing_fleet_is_not_asked_twice_as_much():
     calls = 100
     engines = [Scripted(name, *[down(500)] * 1000) for name in "ab"]

@@ -36,7 +36,7 @@ def test_failures_in_a_row_hold_calls_back_and_a_success_forgets_them():
     assert replica.in_flight == 0
 
 
-@pytest.mark.parametrize("error", [down(400), down(404), down(422), asyncio.CancelledError(), ZeroDivisionError()])
+@pytest.mark.parametrize("error", [down(400), down(413), down(422), asyncio.CancelledError(), ZeroDivisionError()])
 def test_what_is_not_its_fault_is_not_held_against_it(error):
     replica = Replica(Scripted("a"), max_in_flight=1, clock=Clock())
     failing(replica, error, 10)
