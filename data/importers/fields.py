@@ -20,6 +20,7 @@ from rheostat.data.schema import Sample
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated: characters / 4"
 LOGGED = "logged"
+SEPARATED, SEPARATORS = (".csv", ".tsv"), ",;\t"
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
 
@@ -131,13 +132,19 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file with a header; row 1 is the first after it.
+    """The rows of a CSV file with a header; row 1 is the first after it. Semicolons and tabs separate as well as commas.
 
     Raises:
-        DatasetError: the file cannot be read, or a row has too many or too few columns.
+        DatasetError: the file cannot be read, a column comes twice, or a row has too many or too few columns.
     """
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    header = text.partition("\n")[0]
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a prompt may be a book
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=header.count), strict=True)
     try:
+        names = reader.fieldnames or []
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DatasetError(f"{path}: the column {twice[0]!r} comes twice: which one counts? Rename or drop the other")
         for number, values in enumerate(reader, start=1):
             if None in values or None in values.values():
                 raise DatasetError(f"{path} row {number}: the row has another number of columns than the header: quote its commas")
@@ -152,7 +159,7 @@ def table_rows(path: Path) -> Iterator[Row]:
     Raises:
         DatasetError: the file cannot be read.
     """
-    if path.suffix == ".csv":
+    if path.suffix in SEPARATED:
         yield from csv_rows(path)
     elif path.suffix == ".parquet":
         for number, values in enumerate(read_parquet(path).iter_rows(named=True), start=1):

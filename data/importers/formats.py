@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from rheostat.data.errors import DatasetError
 from rheostat.data.importers.answer_rows import CORRECT, MODEL, QUESTION, read_answer_rows
-from rheostat.data.importers.fields import AS_WRITTEN, Options, csv_rows, first_value
+from rheostat.data.importers.fields import AS_WRITTEN, SEPARATED, Options, csv_rows, first_value
 from rheostat.data.importers.inspect_logs import read_inspect
 from rheostat.data.importers.lm_eval import read_lm_eval
 from rheostat.data.importers.mlflow_traces import read_traces
@@ -38,7 +38,8 @@ FORMATS = {
     "wide": Format(read_wide_scores, f"CSV or Parquet with MODEL and MODEL{COST} for every model, as RouterBench's"),
     "mlflow-traces": Format(read_traces, "traces of MLflow, written with Trace.to_json, one a line"),
 }
-SUFFIXES = (".jsonl", ".json", ".eval", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".eval", *SEPARATED, ".parquet")
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 PICKLES = (".pkl", ".pickle")
 
 
@@ -102,13 +103,15 @@ def sniff(path: Path) -> str:
             f"{path}: a pickle runs whatever code its author put there, and is never read: convert one that you trust with "
             f"pandas.read_pickle({path.name!r}).to_parquet({path.stem + '.parquet'!r})"
         )
+    if path.suffix in SPREADSHEETS:
+        raise DatasetError(f"{path}: a spreadsheet is not read: save it as CSV in UTF-8")
     if is_zipfile(path):
         return "inspect"
     columns = set(_columns(path))
     if any(name.endswith(COST) for name in columns):
         return "wide"
     for name, wanted in _SIGNS.items():
-        if wanted <= columns:
+        if wanted <= columns and (name != "pairs" or path.suffix in SEPARATED):
             return name
     looks = "; ".join(f"{name}: {each.looks}" for name, each in FORMATS.items())
     raise DatasetError(f"{path}: its format cannot be told from {', '.join(sorted(columns)[:8]) or 'nothing'}: name one ({looks})")
@@ -125,7 +128,7 @@ _SIGNS = {
 
 def _columns(path: Path) -> list[str]:
     """The columns of a table, or the fields of the first JSON object."""
-    if path.suffix == ".csv":
+    if path.suffix in SEPARATED:
         return list(next((row.values for row in csv_rows(path)), {}))
     if path.suffix == ".parquet":
         return parquet_columns(path)

@@ -42,6 +42,14 @@ def test_a_table_is_the_same_log_as_csv_parquet_and_json_lines(tmp_path):
     assert (first.query_id, second.correct) == (second.query_id, 0.0)
 
 
+@pytest.mark.parametrize(("name", "separator"), [("mine.csv", ";"), ("mine.tsv", "\t"), ("mine.csv", ",")])
+def test_columns_may_be_separated_as_spreadsheets_do_and_texts_be_long(name, separator, tmp_path):
+    rows = [["question", "model", "correct"], [f'"Which, {"very " * 50_000}long; or short?"', "m", "1"]]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows))
+    (found,) = read(tmp_path / name)
+    assert (len(found.query_text), found.model, found.correct) == (250_022, "m", 1.0)
+
+
 def test_the_order_of_rows_does_not_matter(tmp_path):
     rows = [ROW | {"question": f"{q}?", "model": model, "correct": q % 2} for q in range(20) for model in "ab"]
     there = read(csv(tmp_path, *rows))
