@@ -240,7 +240,8 @@ def _numbers(comparison: Comparison, best: str, reward: Array, n_kept: int) -> s
 def _beside(difference: Interval) -> str:
     """How much more or less accurate than that action."""
     value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
-    return f"{abs(value):.1f} points {'less' if value < 0 else 'more'} than that action (95% interval {low:+.1f} to {high:+.1f})"
+    points = f"{abs(value):.1f} points {'less' if value < 0 else 'more'} than"
+    return f"{'as often as' if abs(value) < 0.05 else points} that action (95% interval {low:+.1f} to {high:+.1f})"
 
 
 def _spent(comparison: Comparison) -> str:
