@@ -116,6 +116,7 @@ def test_a_gain_without_a_saving_at_the_best_fixed_accuracy_says_so(ratio, says_
     [
         (-0.027, "50.0% of the time, 2.7 points less than that action (95% interval -5.7 to +0.3), with"),
         (0.01, ", 1.0 points more than that"),
+        (-0.0004, ", as often as that action (95% interval -3.0 to +3.0), with"),
     ],
 )
 def test_the_reason_says_in_words_how_the_router_differs(value, words):
