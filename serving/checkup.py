@@ -1,4 +1,4 @@
-"""What `rheostat doctor` looks at besides the engines: bundle, store, registry, each with what to do about it.
+"""What `rheostat doctor` looks at besides the engines: bundle, store, registry, access, logs, each with what to do about it.
 
 Changes nothing: a store is opened for reading, a bundle is loaded in a child process.
 """
@@ -25,6 +25,7 @@ from rheostat.serving.reload import Cache
 
 LEAST_FREE_BYTES = 1024**3
 REGISTRY_TIMEOUT_S = 10.0
+NO_FILE = ("", "-")  # a request log that is off, or standard output
 
 State = Literal["ok", "off", "fail"]
 
@@ -40,12 +41,17 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_surroundings(config: Config, *, environ: Environ) -> list[Check]:
-    """Bundle, store and registry of a configuration, in this order."""
+    """Bundle, store, registry, access, admin listener and request log of a configuration, in this order; of the last two, what is on."""
     looks: list[tuple[str, str, Callable[[], Awaitable[Check]]]] = [
         ("bundle", "fit a bundle with `rheostat train`, or correct router.bundle", lambda: _bundle(config)),
         ("store", "give another store.path, or make room", lambda: _store(config)),
         ("mlflow", "start MLflow, or correct mlflow.tracking_uri", lambda: _registry(config, environ)),
+        ("access", "", lambda: _access(config)),
     ]
+    if config.admin.port is not None:
+        looks.append(("admin", "set the variable, or give another admin.audit", lambda: _admin(config, environ)))
+    if config.log.requests not in NO_FILE:
+        looks.append(("log", "make its folder, or give another log.requests", lambda: _log(config)))
     return [await _guarded(part, do, look) for part, do, look in looks]
 
 
@@ -123,3 +129,24 @@ async def _registry(config: Config, environ: Environ) -> Check:
         do = "run `rheostat train`, then `rheostat promote`"
         return Check(part="mlflow", what=mlflow.tracking_uri, state="off", found=f"no {mlflow.alias} of {mlflow.model} yet", do=do)
     return Check(part="mlflow", what=mlflow.tracking_uri, state="ok", found=f"{mlflow.alias} of {mlflow.model} is version {version}")
+
+
+async def _access(config: Config) -> Check:
+    if config.key:
+        tenants = len({key.tenant for key in config.key})
+        return Check(part="access", what="keys", state="ok", found=f"{len(config.key)} keys of {tenants} tenants")
+    found = f"no [[key]]: whoever reaches {config.server.host} is served, as the tenant 'default'"
+    return Check(part="access", what="open to all", state="off", found=found, do="give each client a key before others can reach it")
+
+
+async def _admin(config: Config, environ: Environ) -> Check:
+    secret(config.admin.token_env, environ)
+    audit = Path(config.admin.audit)
+    await asyncio.to_thread(_try_writing, _existing(audit.parent))
+    return Check(part="admin", what=str(audit), state="ok", found=f"{config.admin.host} port {config.admin.port}")
+
+
+async def _log(config: Config) -> Check:
+    path = Path(config.log.requests)
+    await asyncio.to_thread(_try_writing, path.parent)
+    return Check(part="log", what=str(path), state="ok", found="can be written")

@@ -148,7 +148,7 @@ def load_config(path: Path, state: Path) -> Config:
     if path.exists():
         return _following(config.load(path), state)
     if path != CONFIG:
-        raise ConfigError(f"no config file at {path}: write one, or leave --config out to use the local pocket engines")
+        raise ConfigError(f"no config file at {path}: write one, or name none to use the local pocket engines")
     from rheostat.policies.engine import Engines
 
     ports = {status.name: int(status.url.rsplit(":", 1)[1]) for status in Engines(state / "engines").status() if status.state != "dead"}

@@ -27,7 +27,7 @@ def doctor(
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
-    """Check config, engines, bundle, store and MLflow.
+    """Check config, engines, bundle, store, MLflow, access and logs.
 
     Every feature of every engine is tried out. A backend with profile_of is held against the plain engine it accelerates:
     accuracy and answers must be alike within their intervals. Status 1 when something has to be done.

@@ -71,7 +71,7 @@ def test_everything_is_looked_at_and_what_is_off_says_what_to_do(tmp_path):
         result, found = examine(tmp_path, urls, profile=False)
     assert result.exit_code == 0
     assert {("one", feature) for feature in ("model", "usage in stream", "seed", "cancel", "logprobs", "pooling")} <= set(found)
-    assert {part for part, _ in found} == {"config", "one", "bundle", "store", "mlflow"}
+    assert {part for part, _ in found} == {"config", "one", "bundle", "store", "mlflow", "access"}
     assert all(check["do"] for check in found.values() if check["state"] == "off")
     assert "examination" in result.output
 
