@@ -6,6 +6,7 @@ The standard logging costs some 20 us a line and writes on the caller's time, so
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ MAX_LINES = 50_000  # that wait while a disk is slow; some 20 MB
 STANDARD_OUTPUT = "-"
 
 _encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
 
 
 class Log(Protocol):
@@ -61,6 +63,7 @@ class RequestLog:
         self._target = target
         self._on_drop = on_drop
         self._lines: list[bytes] = []
+        self._trouble = ""
 
     def write(self, line: dict[str, Any]) -> None:
         """Take a line; see `Log`."""
@@ -76,14 +79,27 @@ class RequestLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write out what was taken so far; lines a disk refuses are counted, not kept."""
+        """Write out what was taken so far; lines a disk refuses are counted, not kept, and the reason is told once."""
         lines, self._lines = self._lines, []
         if not lines:
             return
+        # What a full disk took of a line is ended, so that it spoils no other.
+        start = [b""] if self._trouble else []
         try:
-            await asyncio.to_thread(self._append, b"\n".join([*lines, b""]))
-        except (OSError, ValueError):
+            await asyncio.to_thread(self._append, b"\n".join([*start, *lines, b""]))
+        except (OSError, ValueError) as error:
             self._on_drop(len(lines))
+            self._tell(str(error))
+        else:
+            self._tell("")
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble:
+                _log.warning("lines of the request log are lost: %s", trouble)
+            else:
+                _log.info("the request log is written again")
 
     def _append(self, data: bytes) -> None:
         if self._target == STANDARD_OUTPUT:

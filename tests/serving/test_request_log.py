@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 
 import pytest
 
@@ -38,6 +39,21 @@ async def test_lines_a_disk_refuses_are_counted_and_nothing_fails(tmp_path, drop
     await log.flush()
     await log.flush()
     assert dropped == [3]
+
+
+async def test_lines_that_are_lost_are_told_once_and_spoil_none_that_follow(tmp_path, dropped, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "later" / "log"
+    log = RequestLog(str(path), on_drop=dropped.append)
+    for number in range(4):
+        if number == 2:
+            path.parent.mkdir()
+            path.write_text('{"number": 0, "cut')
+        log.write({"number": number})
+        await log.flush()
+    told = [message.partition(":")[0] for message in caplog.messages]
+    assert told == ["lines of the request log are lost", "the request log is written again"]
+    assert path.read_text().splitlines() == ['{"number": 0, "cut', '{"number":2}', '{"number":3}']
 
 
 async def test_memory_is_bounded_while_nothing_is_written(tmp_path, dropped, monkeypatch):
