@@ -36,8 +36,9 @@ class Principal:
         """
         if not self.may_ask(target, forced=forced):
             what = "rheostat.action" if forced else "model"
+            asked = repr(target.tier) if target.tier is not None and not forced else f"{'an action' if forced else 'a model'} by name"
             raise RequestError(
-                f"{what}: the key {self.name!r} may not ask for {_tier(target, forced)!r}: its tiers are {', '.join(self.tiers)}",
+                f"{what}: the key {self.name!r} may not ask for {asked}: its tiers are {', '.join(self.tiers)}",
                 param=what,
                 status=403,
                 code="tier_not_allowed",

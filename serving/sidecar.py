@@ -156,6 +156,7 @@ class Sidecar:
             ConfigError: a price changed, or a variable named in the config is not set; nothing has changed then.
         """
         self._check_prices(config)
+        sections = [name for name in LIVE if getattr(config, name) != getattr(self._config, name)]
         changed = msgspec.structs.replace(self._config, **{name: getattr(config, name) for name in LIVE})
         fallback = FallbackController(runnable_fallback(changed, self._toolbox))
         self._fleet.apply(changed)
@@ -170,7 +171,7 @@ class Sidecar:
         self._congestion.configure(weight=changed.congestion.weight, full_queue=changed.congestion.full_queue)
         self._decider.fall_back_to(fallback)
         self.services.apply(changed)
-        self._audit.write("config_applied", by=BY_FILE, keys=[key.name for key in changed.key])
+        self._audit.write("config_applied", by=BY_FILE, sections=sections, keys=[key.name for key in changed.key])
 
     def _refused(self, why: str) -> None:
         self._audit.write("config_refused", by=BY_FILE, why=why)

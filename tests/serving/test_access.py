@@ -175,6 +175,8 @@ def test_keys_change_without_a_restart_and_the_audit_log_tells(guarded, folder, 
     wait_until(lambda: guarded.ready()["config"]["error"] is not None)
     entries = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
     assert {"reload", "config_applied", "config_refused"} <= {entry["action"] for entry in entries}
+    applied = [entry["details"] for entry in entries if entry["action"] == "config_applied"]
+    assert applied == [{"sections": ["key"], "keys": ["ann", "bob", "small", "large"]}]
     whys = [entry["details"]["why"] for entry in entries if entry["action"] == "config_refused"]
     assert whys == [guarded.ready()["config"]["error"]]
     file.write_text(text)

@@ -64,12 +64,12 @@ def test_every_key_is_compared_whichever_matches(monkeypatch):
 def test_a_key_may_ask_for_its_tiers_only():
     quick = Keys(configured(key("ann", tiers=("quick",)))).principal(["Bearer ann"])
     quick.check(Target(tier="quick"), forced=False)
-    for target, forced, param in [
-        (Target(tier="deep"), False, "model"),
-        (Target(model="pocket"), False, "model"),
-        (Target(tier="quick"), True, "rheostat.action"),
+    for target, forced, param, asked in [
+        (Target(tier="deep"), False, "model", "'deep'"),
+        (Target(model="pocket"), False, "model", "a model by name"),
+        (Target(tier="quick"), True, "rheostat.action", "an action by name"),
     ]:
-        with pytest.raises(RequestError) as caught:
+        with pytest.raises(RequestError, match=f"the key 'ann' may not ask for {asked}: its tiers are quick") as caught:
             quick.check(target, forced=forced)
         assert (caught.value.status, caught.value.param) == (403, param)
     free = Keys(configured(key("bob", tiers=("quick", "passthrough")))).principal(["Bearer bob"])
