@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from rheostat.data.errors import DatasetError
 from rheostat.data.ledger import Price
 from rheostat.router.bundle import Bundle
 from rheostat.router.paths import Paths
@@ -108,9 +109,18 @@ def contest(
     standing = routed(challenger, test, prices, scale_usd=reference.scale_usd, target=reference.target)
     results = [against(standing, reference.standing, "the best fixed action", seed=seed)]
     if champion is not None:
+        _check_known(champion, test)
         other = routed(champion, test, prices, scale_usd=reference.scale_usd, target=reference.target)
         results.append(against(standing, other, "the champion", seed=seed))
     return results
+
+
+def _check_known(champion: Bundle, test: OutcomeTable) -> None:
+    if unknown := [str(action) for action in champion.actions if str(action) not in test.actions]:
+        raise DatasetError(
+            f"the champion may take {unknown[0]}, of which the newer log has no outcomes (it has {', '.join(test.actions)}): train on a log "
+            "with all of its actions, or compare the reports and promote with --force"
+        )
 
 
 def routed(bundle: Bundle, test: OutcomeTable, prices: Mapping[str, Price], *, scale_usd: float, target: float) -> Standing:

@@ -86,7 +86,7 @@ def progress(title: str) -> Iterator[Callable[[str, float], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:  # a log would get blank lines
         task = bar.add_task(title, total=1.0, step="")
 
         def advance(step: str, share: float) -> None:

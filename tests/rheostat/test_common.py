@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rheostat.commands.common import PIPED_WIDTH, Mlflow, show, track
+from rheostat.commands.common import PIPED_WIDTH, Mlflow, progress, show, track
 from rheostat.training import tracking
 
 app = typer.Typer()
@@ -64,3 +64,9 @@ def test_a_title_wider_than_the_terminal_wraps_at_words(capsys):
 def test_what_looks_like_markup_is_shown_as_it_is(text, capsys):
     show(f"title {text}", [f"column {text}"], [[text]])
     assert capsys.readouterr().out.count(text) == 3
+
+
+def test_progress_leaves_nothing_in_a_file(capsys):
+    with progress("training") as advance:
+        advance("read", 0.5)
+    assert capsys.readouterr() == ("", "")

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from rheostat.data.errors import DatasetError
 from rheostat.training.contest import MARGIN, Standing, against, contest, routed
 from tests.training.make import bundle, table
 
@@ -72,6 +76,13 @@ def test_a_router_that_knows_beats_the_best_fixed_action_and_one_that_does_not(t
     assert [result.reference for result in results] == ["the best fixed action", "the champion"]
     assert all(result.won for result in results)
     assert not any(result.won for result in contest(blind, wise, table(), {}))
+
+
+def test_a_champion_of_actions_that_the_newer_log_lacks_is_told_with_what_to_do(tmp_path):
+    known = bundle(tmp_path / "known", knows=True)
+    longer = replace(known, actions=tuple(structs.replace(action, max_tokens=2 * action.max_tokens) for action in known.actions))
+    with pytest.raises(DatasetError, match=r"champion may take .* no outcomes .* promote with --force"):
+        contest(known, longer, table(), {})
 
 
 def test_routing_keeps_the_accuracy_of_the_best_action_and_spends_less(tmp_path):
