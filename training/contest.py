@@ -118,8 +118,8 @@ def contest(
 def _check_known(champion: Bundle, test: OutcomeTable) -> None:
     if unknown := [str(action) for action in champion.actions if str(action) not in test.actions]:
         raise DatasetError(
-            f"the champion may take {unknown[0]}, of which the newer log has no outcomes (it has {', '.join(test.actions)}): train on a log "
-            "with all of its actions, or compare the reports and promote with --force"
+            f"the champion may take {unknown[0]}, of which the newer log has no outcomes (it has {', '.join(test.actions)}): "
+            "train on a log with all of its actions, or compare the reports and promote with --force"
         )
 
 
