@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from rheostat.data.samples import one_word, read_samples
 from rheostat.data.schema import Action
 from rheostat.training.outcomes import Array, OutcomeTable
 from rheostat.training.replay import default_actions, is_learned, label
-from rheostat.training.sample_log import COUNTED, SampleLog, filled
+from rheostat.training.sample_log import COUNTED, SampleLog, filled, ungraded
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,12 +47,14 @@ class Logged:
             read; None where a cell had several.
         left_out: actions without enough outcomes, or none that can be replayed, with the share of queries they had.
         queries_left_out: queries of the log that miss an action's outcome.
+        ungraded: models and strategies with answers that nobody graded, and the share of theirs, which count as wrong.
     """
 
     table: OutcomeTable
     answers: Codes | None
     left_out: Mapping[str, float]
     queries_left_out: int = 0
+    ungraded: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_logged(
@@ -74,7 +76,7 @@ def read_logged(
     log = SampleLog.of(frame)
     table = label(log, [action for action in default_actions(log) if not is_learned(action)], seed=seed)
     whole = np.flatnonzero(table.known_in_full)
-    return Logged(table.rows(whole), None, log.unused(table.actions), len(table) - len(whole))
+    return Logged(table.rows(whole), None, log.unused(table.actions), len(table) - len(whole), log.ungraded)
 
 
 def chosen(
@@ -107,7 +109,7 @@ def arms(frame: pl.DataFrame) -> Logged:
     complete, left_out = _covered(cells)
     names = complete.select(ARM).unique().sort(ARM).rows()
     codes = _codes(complete, len(names)) if single else None
-    return Logged(_table(complete, names), codes, left_out, cells.select(QUERY).n_unique() - len(complete) // len(names))
+    return Logged(_table(complete, names), codes, left_out, cells.select(QUERY).n_unique() - len(complete) // len(names), ungraded(frame))
 
 
 def read_prices(path: Path, table: str = "") -> dict[str, Price]:

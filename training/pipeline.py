@@ -24,14 +24,16 @@ from rheostat.training.tables import load_training_data
 class Trained:
     """Where a training left its files, what it found, and the version it registered (None without MLflow).
 
-    `left_out` are models and strategies of the logs that no action was made of, with the share of queries they have.
+    `left_out` are models and strategies of the logs that no action was made of, with the share of queries they have;
+    `ungraded` those with answers that nobody graded, with the share of theirs.
     """
 
     folder: Path
     evaluation: Evaluation
     live: dict[str, int]
     version: Version | None
-    left_out: dict[str, float]
+    left_out: Mapping[str, float]
+    ungraded: Mapping[str, float]
 
     @property
     def report(self) -> Path:
@@ -88,7 +90,7 @@ def train_router(
     if registry is not None:
         version = _register(registry, evaluation, bundle, data.digests, {"encoder": encoder, "seed": seed, "queries": len(data.table)})
     on_progress("done", 1.0)
-    return Trained(folder, evaluation, data.live, version, data.log.unused(data.table.actions))
+    return Trained(folder, evaluation, data.live, version, data.log.unused(data.table.actions), data.log.ungraded)
 
 
 def _register(registry: Registry, evaluation: Evaluation, bundle: Path, digests: dict[str, str], params: dict[str, str | int]) -> Version:

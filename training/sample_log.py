@@ -6,7 +6,7 @@ A base sampler is a model asked in one way at one temperature. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,13 +72,14 @@ Samplers = Mapping[tuple[str, str, float], Sampled]
 
 @dataclass(frozen=True, slots=True)
 class SampleLog:
-    """Samplers by (model, prompt, temperature), and the queries that are their rows."""
+    """Samplers by (model, prompt, temperature), and the queries that are their rows; `ungraded` as below."""
 
     samplers: Samplers
     query_ids: tuple[str, ...]
     texts: tuple[str, ...]
     datasets: tuple[str, ...]
     levels: tuple[int, ...]
+    ungraded: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: pl.DataFrame) -> SampleLog:
@@ -89,6 +90,7 @@ class SampleLog:
         """
         if frame.is_empty():
             raise DatasetError("the log is empty: run `rheostat collect` first, or name a log with rows")
+        blank = ungraded(frame)
         frame = filled(frame.with_columns(_correct_column(frame).alias("correct")))
         heads = frame.unique(["dataset", "query_id"], keep="first", maintain_order=True)
         return cls(
@@ -97,6 +99,7 @@ class SampleLog:
             texts=tuple(heads["query_text"].fill_null("").to_list()),
             datasets=tuple(heads["dataset"].to_list()),
             levels=tuple(heads["level"].to_list()) if "level" in heads.columns else (0,) * len(heads),
+            ungraded=blank,
         )
 
     def __len__(self) -> int:
@@ -149,6 +152,16 @@ def needed(action: Action) -> int:
 def base_of(action: Action) -> str:
     """The logged strategy whose samples stand for an action's calls."""
     return DIRECT if action.strategy == DIRECT else CHAIN
+
+
+def ungraded(frame: pl.DataFrame) -> dict[str, float]:
+    """The models and strategies with answers that nobody graded, and the share of theirs, which count as wrong."""
+    import polars as pl
+
+    if "correct" not in frame.columns:
+        return {}
+    share = frame.group_by("model", "strategy").agg(pl.col("correct").is_null().mean().alias("share")).sort("model", "strategy")
+    return {f"{model}/{strategy}": float(value) for model, strategy, value in share.iter_rows() if value}
 
 
 def filled(frame: pl.DataFrame) -> pl.DataFrame:

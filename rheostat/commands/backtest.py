@@ -19,7 +19,7 @@ from rheostat.commands.common import (
     names,
     progress,
     show,
-    tell_left_out,
+    tell_gaps,
     track,
 )
 from rheostat.equipment import ENCODERS_FOLDER
@@ -61,7 +61,7 @@ def backtest(
         texts = TextRows.of(weights, logged.table.texts, state / "embeddings", on_progress=lambda share: advance("embed", 0.2 * share))
         report = run(logged, texts, prices=priced, seed=seed, on_progress=lambda step, share: advance(step, 0.2 + 0.8 * share))
     _show(report, json)
-    tell_left_out(logged.left_out, logged.queries_left_out)
+    tell_gaps(logged.left_out, logged.ungraded, logged.queries_left_out)
     track(context, mlflow, report, table)
 
 

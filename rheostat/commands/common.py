@@ -175,19 +175,25 @@ def names(given: Sequence[str] | None) -> list[str]:
     return [name.strip() for text in given or () for name in text.split(",") if name.strip()]
 
 
-def tell_left_out(left_out: Mapping[str, float], queries: int = 0) -> None:
-    """What of a log was not used, on standard error: nothing is judged in silence on less than the log.
+def tell_gaps(left_out: Mapping[str, float], ungraded: Mapping[str, float], queries: int = 0) -> None:
+    """What of a log was not used as it is, on standard error: nothing is judged in silence on less than the log.
 
     Args:
         left_out: models and strategies, with the share of queries they have.
+        ungraded: models and strategies, with the share of their answers.
         queries: how many miss an outcome.
     """
     if left_out:
-        named = [f"{arm} ({share:.0%} of the queries)" for arm, share in left_out.items()]
-        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-        typer.echo(f"left out, on too few queries or not to be replayed: {', '.join(named[:MOST_NAMED])}{more}", err=True)
+        typer.echo(f"left out, on too few queries or not to be replayed: {_shares(left_out, 'of the queries')}", err=True)
+    if ungraded:
+        typer.echo(f"without a grade, and counted as wrong: {_shares(ungraded, 'of the answers')}", err=True)
     if queries:
         typer.echo(f"left out: {queries} queries, which miss the outcome of an action", err=True)
+
+
+def _shares(parts: Mapping[str, float], of_what: str) -> str:
+    named = [f"{name} ({share:.1%} {of_what})" for name, share in parts.items()]
+    return ", ".join(named[:MOST_NAMED]) + (f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else "")
 
 
 def require_logs(logs: Sequence[Path]) -> None:

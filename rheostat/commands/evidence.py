@@ -20,7 +20,7 @@ from rheostat.commands.common import (
     names,
     progress,
     show,
-    tell_left_out,
+    tell_gaps,
     track,
 )
 from rheostat.equipment import ENCODERS_FOLDER
@@ -88,7 +88,7 @@ def guarantee(
             on_progress=advance,
         )  # fmt: skip
     _show_check(check, json)
-    tell_left_out(logged.left_out, logged.queries_left_out)
+    tell_gaps(logged.left_out, logged.ungraded, logged.queries_left_out)
     track(context, mlflow, check, table)
 
 

@@ -22,7 +22,7 @@ from rheostat.commands.common import (
     progress,
     require_logs,
     show,
-    tell_left_out,
+    tell_gaps,
     tracking_uri,
 )
 
@@ -63,7 +63,7 @@ def train(
             confidence=confidence, on_progress=advance,
         )  # fmt: skip
     show_evaluation(trained.evaluation, json)
-    tell_left_out(trained.left_out)
+    tell_gaps(trained.left_out, trained.ungraded)
     _tell_unpriced(trained.evaluation, loaded.prices, config)
     typer.echo(_closing(trained), err=True)
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from rheostat.commands.backtest import _show
-from rheostat.commands.common import MOST_NAMED, tell_left_out
+from rheostat.commands.common import MOST_NAMED, tell_gaps
 from rheostat.training.bootstrap import Interval
 from tests.training.test_backtest import report
 
@@ -34,15 +34,16 @@ def test_advice_to_route_needs_no_excuse_and_names_where_the_best_fixed_action_w
 
 
 @pytest.mark.parametrize(
-    ("n", "told"), [(1, "m/s0 (50% of the queries)\n"), (MOST_NAMED + 3, f"m/s{MOST_NAMED - 1} (50% of the queries) and 3 more\n")]
+    ("n", "told"), [(1, "m/s0 (50.0% of the queries)\n"), (MOST_NAMED + 3, f"m/s{MOST_NAMED - 1} (50.0% of the queries) and 3 more\n")]
 )
 def test_what_of_a_log_was_left_out_is_said(n, told, capsys):
-    tell_left_out({f"m/s{number}": 0.5 for number in range(n)}, 12)
+    tell_gaps({f"m/s{number}": 0.5 for number in range(n)}, {"a/cot": 0.25}, 12)
     said = capsys.readouterr().err
     assert told in said
     assert "12 queries, which miss the outcome of an action" in said
+    assert "without a grade, and counted as wrong: a/cot (25.0% of the answers)" in said
 
 
 def test_of_a_log_that_is_used_whole_nothing_is_said(capsys):
-    tell_left_out({})
+    tell_gaps({}, {})
     assert capsys.readouterr().err == ""

@@ -197,4 +197,5 @@ def test_model_without_a_price_is_named(write, tmp_path):
 def test_ungraded_answer_counts_as_not_right(write):
     changed = [row | {"correct": None if row["model"] == "b" else row["correct"]} for row in rows()]
     assert (read_logged(write(changed)).table.reward[:, 2] == 0).all()
+    assert read_logged(write(changed)).ungraded == {"b/cot[x]": 1.0}
     assert np.isfinite(read_logged(write(changed)).table.reward).all()
