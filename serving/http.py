@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rheostat.data.errors import RequestError, RheostatError, UpstreamError
+from rheostat.data.errors import RequestError, RheostatError
 from rheostat.serving.answer import event
 from rheostat.serving.context import note
 from rheostat.serving.edge import CLIENT_CLOSED
@@ -99,11 +99,9 @@ def error_response(error: WireError) -> Response:
 
 
 def answer_to(error: RheostatError) -> WireError:
-    """The answer to an error. The request's log line names it, and the engine it came from, but in no words of the client's."""
+    """The answer to an error. The request's log line has its name only: its message may hold words of the client's."""
     told = of_error(error)
     note(error=told.name)
-    if isinstance(error, UpstreamError):
-        note(backend=error.backend, upstream_status=error.status)
     return told
 
 

@@ -21,7 +21,8 @@ from rheostat.data.errors import UpstreamError
 from rheostat.data.schema import message_text
 from rheostat.policies.base import Booking, GenerateRequest, Generation, Said
 from rheostat.serving.breaker import Clock, RetryBudget
-from rheostat.serving.upstream import NOT_SET_UP, Engine, Replica, is_clients_fault
+from rheostat.serving.context import note
+from rheostat.serving.upstream import NOT_SET_UP, Engine, Replica, is_clients_fault, is_hurried
 
 # Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): the home of a prefix keeps it up to this many times the mean load.
 BOUND = 1.25
@@ -180,8 +181,9 @@ class _Tries:
 
     def failed(self, error: UpstreamError, replica: Replica, *, final: bool = False) -> None:
         """Take a failure in, and raise it where no other replica is to be tried."""
-        if not is_clients_fault(error):
+        if not is_clients_fault(error) and not is_hurried(error, self._request):
             self._pool._on_failure(replica.name)
+            note(backend=replica.name, upstream_status=error.status)
         self._tried.append(replica)
         if final or not _may_do_better_elsewhere(error) or self._is_late() or not self._has_others() or not self._pool._retries.take():
             # One replica asks to be left alone; when to come back is a question to all of them.

@@ -198,3 +198,8 @@ class Use:
 def is_clients_fault(error: UpstreamError) -> bool:
     """Whether the backend refused what was asked, and another would as well."""
     return error.status in CLIENT_FAULTS
+
+
+def is_hurried(error: UpstreamError, request: GenerateRequest) -> bool:
+    """Whether a call ran into a limit of its own that says little about the replica."""
+    return isinstance(error.__cause__, TimeoutError) and request.timeout_s is not None and request.timeout_s < FAIR_S

@@ -5,7 +5,11 @@ import pytest
 
 from rheostat.data.errors import UpstreamError
 from rheostat.policies.base import GenerateRequest, Meter
+from rheostat.serving import context
 from rheostat.serving.breaker import EARLY_S, FAILURES_TO_OPEN, RETRIES_AT_START
+from rheostat.serving.context import RequestContext
+from rheostat.serving.tracing import trace_of
+from rheostat.serving.upstream import FAIR_S
 from tests.serving.scripted import REQUEST, Clock, Scripted, down, pool_of
 
 
@@ -40,6 +44,24 @@ async def test_a_stream_that_sent_bytes_is_not_retried():
     with pytest.raises(UpstreamError):
         await read()
     assert (got, second.calls, failed) == ([b"first"], 0, ["a"])
+
+
+async def test_a_short_deadline_of_a_client_is_no_failure_of_a_replica():
+    late = down()
+    late.__cause__ = TimeoutError()
+    pool, failed = pool_of(Scripted("a", late, late))
+    for timeout_s, known in ((0.005, []), (FAIR_S, ["a"])):
+        with pytest.raises(UpstreamError):
+            await pool.generate(asking("x", timeout_s=timeout_s), Meter(10))
+        assert failed == known
+
+
+async def test_the_log_line_of_a_request_names_the_replica_that_failed_it_also_where_another_answered():
+    request = RequestContext(trace_of([]), 0.0)
+    context.enter(request)
+    pool, _ = pool_of(Scripted("a", down(500)), Scripted("b"), prefix_affinity=False)
+    await pool.generate(REQUEST, Meter(10))
+    assert request.notes == {"backend": "a", "upstream_status": 500}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
