@@ -55,7 +55,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         plugin_miss_rate: the same share for the cheapest policy that met the target on the calibration queries.
         mean_accuracy: on the test queries, over feasible splits; None where there is none.
         excess: by how much that exceeds the target; `excess_allowed` is 2 sqrt(target (1 - target) / n_calibration).
-        cost_ratio_vs_plugin: mean cost over that of the plug-in, where both found a policy.
+        cost_ratio_vs_plugin: mean cost over that of the plug-in, where both found a policy; None where there is none, or it costs nothing.
         infeasible_rate: share of splits where nothing could be promised.
         attainable: mean accuracy of the dearest policy.
         certificate: what all queries outside the first fit promise together.
@@ -302,7 +302,8 @@ def _summary(promises: Promises, promise: Promise, certificate: Certificate, *, 
     both = found & ~np.isnan(promises.plugin_accuracy)
     splits, n_calibration, n_test = len(found), float(promises.n_calibration.mean()), float(promises.n_test.mean())
     accuracy = float(promises.accuracy[found].mean()) if found.any() else None
-    ratio = float(promises.cost[both].mean() / max(promises.plugin_cost[both].mean(), 1e-15)) if both.any() else None
+    paid = float(promises.plugin_cost[both].mean()) if both.any() else 0.0
+    ratio = float(promises.cost[both].mean()) / paid if paid > 0 else None
     return Check(
         target=target,
         delta=delta,

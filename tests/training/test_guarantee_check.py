@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rheostat.data.errors import DatasetError
+from rheostat.data.ledger import Price
 from rheostat.training.guarantee_check import SEGMENTS, Pool, allowed_miss_rate, check_guarantee, promised
 from tests.training.fitting import PRICES, WordEncoder, simulated_table
 
@@ -55,6 +56,12 @@ def test_check_on_a_table_keeps_its_promise():
     assert found.miss_rate <= found.miss_rate_allowed
     assert found.excess == pytest.approx(found.mean_accuracy - TARGET)
     assert found.infeasible_rate <= 1
+
+
+def test_where_nothing_costs_anything_no_cost_is_compared():
+    table = simulated_table()
+    free = {model: Price(usd_per_1m_output=0.0) for model in PRICES}
+    assert check_guarantee(table, WordEncoder(), target=0.3, prices=free, splits=4, n_fits=1).cost_ratio_vs_plugin is None
 
 
 def test_a_target_beyond_reach_is_infeasible_in_every_split():
