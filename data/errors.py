@@ -58,7 +58,7 @@ class UpstreamError(RheostatError, ConnectionError):
     """A backend refused, failed or fell silent. `status` is its HTTP status, where it gave one.
 
     `retry_after_s` is how long it asked to be left alone, `attempts` what had been booked for the query by then, and `told`
-    the message without the address, for who is none of those that run the server.
+    the message without the address, for people who do not run the server.
     """
 
     def __init__(

@@ -270,9 +270,11 @@ class Watcher:
                 self._unchecked = self._unchecked.again(version)
                 raise
             except BundleError as error:
+                # By the time it is read, the folder it was checked in is gone.
+                why = str(error).replace(str(folder), version)
                 # The same files will not get better: ask again only for another version.
-                self._refused = _Refused(version, str(error))
-                raise
+                self._refused = _Refused(version, why)
+                raise BundleError(why) from error
             self._cache.keep(version, folder)
             self._swap(version, made)
 

@@ -121,7 +121,8 @@ async def test_a_broken_bundle_is_refused_once_and_the_old_one_stays(made):
         await watcher.check()
     assert decider.version == "one"
     assert (watcher.status.version, watcher.status.failures) == ("one", 1)
-    assert "arrays.npz" in watcher.status.error
+    assert "bad/arrays.npz" in watcher.status.error
+    assert ".fetch" not in watcher.status.error
     assert shelf.fetched == ["one", "bad"]
     shelf.version = "two"
     assert await watcher.check()
