@@ -20,8 +20,7 @@ MODEL, CORRECT, TOKENS = "model", "correct", "completion_tokens"
 
 T = TypeVar("T")
 
-Asked = tuple[str, str]
-Drawn = tuple[str, str, str, str]
+Cell = tuple[str, str, str, str]
 
 
 def read_answer_rows(path: Path, options: Options = AS_WRITTEN) -> Iterator[Sample]:
@@ -37,9 +36,9 @@ def read_answer_rows(path: Path, options: Options = AS_WRITTEN) -> Iterator[Samp
     Raises:
         DatasetError: a row does not fit, repeats a sample, or has another question than its query; names row and column.
     """
-    asked: dict[Asked, Row] = {}
-    drawn: dict[tuple[Drawn, float, int], Row] = {}
-    times: Counter[Drawn] = Counter()
+    asked: dict[tuple[str, str], Row] = {}
+    drawn: dict[tuple[Cell, float, int], Row] = {}
+    times: Counter[Cell] = Counter()
     for written in table_rows(path):
         row = Row(path, written.number, {name: None if _blank(value) else value for name, value in written.values.items()})
         sample = _sample(row, options)
