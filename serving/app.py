@@ -28,7 +28,7 @@ from rheostat.serving.completions import TextStream, parse_completion, text_comp
 from rheostat.serving.config import Config
 from rheostat.serving.context import note
 from rheostat.serving.dialect import TranslatingSink
-from rheostat.serving.edge import CLIENT_CLOSED
+from rheostat.serving.edge import CLIENT_CLOSED, FAILED
 from rheostat.serving.errors import wire_error
 from rheostat.serving.executor import Executor
 from rheostat.serving.feedback import Judged, parse_feedback, reward_of
@@ -135,8 +135,14 @@ class Routes:
     def guarded(self, name: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint whose errors become answers, and that is counted."""
 
+        on_answered = partial(self._services.metrics.answered, name)
+
         async def serve(request: Request) -> Response:
-            return Counted(await self._answer(request, endpoint), partial(self._services.metrics.answered, name))
+            try:
+                return Counted(await self._answer(request, endpoint), on_answered)
+            except Exception:  # whatever it is, the exchange answers for it
+                on_answered(FAILED)
+                raise
 
         return serve
 

@@ -65,7 +65,7 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: no such file, no TOML, an unknown key (the known ones are listed), or a value out of range.
     """
-    return parse(read_text(path))
+    return parse(read_text(path), called=str(path))
 
 
 def read_text(path: Path) -> str:
@@ -80,12 +80,12 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot read the config file {path}: {error}") from error
 
 
-def parse(text: str) -> Config:
+def parse(text: str, *, called: str = "the config") -> Config:
     """The configuration in a TOML text; errors as `load`."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the config is no TOML: {error}") from error
+        raise ConfigError(f"{called} is no TOML: {error}: correct that line") from error
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:

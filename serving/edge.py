@@ -23,6 +23,7 @@ from rheostat.serving.tracing import trace_of
 SERVED = ("/v1/", "/tokenize", "/detokenize")  # beginnings of paths; the others are for probes and people
 MAX_PATH = 100
 CLIENT_CLOSED = 499
+FAILED = 500
 
 
 class Edge:
@@ -51,6 +52,9 @@ class Edge:
         passage = _Passage(receive, send, self._admission, presence_of(scope), request.arrived_s + self._body_timeout_s)
         try:
             await self._app(scope, passage.receive, passage.send)
+        except Exception:  # whatever it is, the exchange answers for it
+            passage.fail()
+            raise
         finally:
             passage.end()
             self._log.write(_line(scope, request, passage.status))
@@ -90,6 +94,11 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         return self._send(message)
+
+    def fail(self) -> None:
+        """Note that the application came to no answer, unless it had begun one."""
+        if self.status == CLIENT_CLOSED:
+            self.status = FAILED
 
     def end(self) -> None:
         """Give the place back."""

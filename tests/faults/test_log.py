@@ -74,7 +74,7 @@ async def test_a_stop_that_cannot_write_its_records_says_how_many_and_ends_with_
     assert await asyncio.to_thread(logged.sidecar.stop) == 1
     told = logged.sidecar.log.read_text()
     assert "2 records could not be written" in told
-    assert "Traceback" not in told
+    assert "StoreError" not in told  # no traceback of it; whatever measures the process may have one of its own, for want of room
 
 
 @pytest.mark.parametrize("stream", [False, True])

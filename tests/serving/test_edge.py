@@ -78,7 +78,7 @@ async def test_a_crash_of_the_application_gives_the_place_back_and_is_logged():
     with pytest.raises(ZeroDivisionError):
         await client.ask(b"")
     assert client.admission.in_flight == 0
-    assert client.log.lines[0]["status"] == 499
+    assert client.log.lines[0]["status"] == 500
 
 
 async def test_a_body_that_does_not_end_is_refused_and_holds_no_place():
