@@ -6,10 +6,12 @@ is linear, so that a hostile reply of a megabyte costs no more than an honest on
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
+from unicodedata import normalize
 
 from rheostat.data.schema import AnswerKind
 from rheostat.data.sentences import announced_lines, first_sentence, grid_rows, list_items, undotted_sentence
@@ -23,15 +25,27 @@ SHORT_CHARS = 80  # a text reply no longer than this is an answer as a whole
 
 _MARKER = re.compile(r"(?P<box>\\boxed\s?\{)|####|\banswer\s?(?:is|are|:|=)[ \t]*:?", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
+    r"(?:(?<![\w)])[-+])?(?<![A-Za-z0-9_^])(?<!\^\{)(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?=\.[0-9]))(?:\.[0-9]+)?"
     r"(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?(?:\s?/\s?[0-9]+(?![0-9/]|\.[0-9]))?"
 )
-_NOT = r"(?:\b(?:not|no\s{1,3}longer)|n['’]t)\s{1,3}(?:(?:actually|always|entirely|necessarily|quite|really|strictly)\s{1,3})?"
+# Only of an opinion a negation reaches so far: "whales do not lay eggs the statement is true" denies nothing.
+_IT_IS = r"(?:that\s{1,3})?(?:it|this|that|(?:the|this|that)\s{1,3}\w{1,20})(?:\s{1,3}is|['’]s)\s{1,3}"
+_NOT = (
+    rf"(?:(?:\b(?:can)?not|n['’]t)\s{{1,3}}(?:be\s{{1,3}}|(?:think|believe|agree|the\s{{1,3}}case)\s{{1,3}}{_IT_IS})?"
+    rf"|\b(?:never|far\s{{1,3}}from|no\s{{1,3}}longer)\s{{1,3}}|\bdoubt\s{{1,3}}{_IT_IS})"
+    r"(?:(?:actually|always|entirely|necessarily|quite|really|strictly)\s{1,3})?"
+)
 _YES_NO = re.compile(rf"({_NOT})?\b(yes|no|true|false)\b", re.IGNORECASE)
+_VERDICT_FIRST = re.compile(r"\W{0,8}(?:yes|no)\b\W{0,4}(?:[.,:;!–—-]|\n)", re.IGNORECASE)
 _NONE_OF = re.compile(r"\s+(?!(?:and|as|because|but|for|since|so)\b)[a-z]")  # what makes of "no" a word for none
 # What tells an option A from an article, also in the middle of a sentence.
 _CHOSEN = r"is\s+(?:(?:my|the)\s+(?:only\s+|most\s+)?)?(?:answer|best|choice|correct|likely|right|true)\b"
 _LONE_LETTER = re.compile(rf"\(([A-Za-z])\)|(?<![A-Za-z0-9'’])(A(?!\s+(?!{_CHOSEN})[a-z])|I(?!\s+[a-z])|[B-HJ-Z])(?![A-Za-z0-9'’])")
+_DENIED = re.compile(  # in front of what is not the answer
+    r"(?:\bnot|n['’]t|\brather\s{1,3}than|\binstead\s{1,3}of)\s{1,3}(?:(?:the\s{1,3})?(?:answer|choice|letter|number|option)\s{1,3})?[(*\"'“‘]{0,4}\Z",
+    re.IGNORECASE,
+)
+DENIAL_CHARS = 40
 _ARTICLE = r"[ \t]+(?!(?:and|as|because|but|due|for|given|is|not|or|since)\b)(?-i:[a-z])"  # what makes of "a" an article
 _LEADING_LETTER = re.compile(
     r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}"
@@ -58,6 +72,12 @@ _LATEX: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 _MARKUP = re.compile(r"[\\$`]|\*{2}|_{2}|\{,\}")  # what every one of those needs; most answers have none of it
 _MIXED = re.compile(r"(?<![\w.,/^])([0-9]{1,9}) ([0-9]{1,4})/([0-9]{1,4})(?![0-9/]|\.[0-9])")
 _POWER = re.compile(r"(?<=[0-9])\s?(?:\\times|\\cdot|×)\s?10\s?\^\s?(?:\{\s?([-+]?[0-9]{1,2})\s?\}|([-+]?[0-9]{1,2}))(?![0-9])")
+_RAISED = re.compile(r"(?<![\w.,^)}])([0-9]{1,6})\s?\^\s?(?:\{\s?(-?[0-9]{1,2})\s?\}|(-?[0-9]{1,2})(?!\.?[0-9]))")
+_ROOT = re.compile(r"(?<![\w.)}])(?:\\sqrt\s?\{\s?|√\s?)([0-9]{1,9})(?![0-9.])\s?\}?")
+_GROUPED = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:[\u00a0\u2009\u202f'’_~][0-9]{3})+(?!\w)")
+_ASCII_GAP = re.compile(r"['_~]")
+_NO_DIGIT = re.compile(r"\D")
+_VULGAR = re.compile(r"([0-9]?)\s?([¼-¾⅐-⅞])")
 _PADDED_HOUR = re.compile(r"\b0(?=[0-9]:[0-9]{2}\b)")
 _QUOTES = "\"'“”‘’ *"
 _LEAD_UP = re.compile(r"[.!:\n]\s")
@@ -252,10 +272,26 @@ def _clean(text: str) -> str:
 
 
 def _plain_numbers(text: str) -> str:
-    """Mixed numbers ("1 3/4") as fractions, and times a power of ten as an exponent."""
+    """Digits alone for what is written with more: groups, mixed numbers ("1 3/4", "1¾"), powers, and roots that are whole."""
+    if not text.isascii() or _ASCII_GAP.search(text):
+        text = _GROUPED.sub(lambda grouped: _NO_DIGIT.sub("", grouped[0]), text)
+        text = _VULGAR.sub(lambda vulgar: f"{vulgar[1]} {normalize('NFKC', vulgar[2]).replace('⁄', '/')}".lstrip(), text)
     if "/" in text:
         text = _MIXED.sub(lambda mixed: _improper(mixed) if int(mixed[2]) < int(mixed[3]) else mixed[0], text)
-    return _POWER.sub(r"e\1\2", text) if "^" in text else text
+    if "^" in text:
+        text = _RAISED.sub(_raised, _POWER.sub(r"e\1\2", text))
+    return _ROOT.sub(_root, text) if "sqrt" in text or "√" in text else text
+
+
+def _raised(power: re.Match[str]) -> str:
+    base, exponent = int(power[1]), int(power[2] or power[3])
+    return power[0] if base == 0 and exponent < 0 else str(Fraction(base) ** exponent)
+
+
+def _root(root: re.Match[str]) -> str:
+    """The root of a square, anything else as it is."""
+    whole = math.isqrt(int(root[1]))
+    return str(whole) if whole * whole == int(root[1]) else root[0]
 
 
 def _first_line(text: str) -> str:
@@ -276,8 +312,17 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _first_match(text: str) -> re.Match[str] | None:
-    """The first number of the first line; behind the last "=" where the line is an equation."""
-    return _NUMBER.search(_plain_numbers(_first_line(text).rpartition("=")[2]))
+    """The first number of the first line that is not denied; behind the last "=" where the line is an equation."""
+    return next(_not_denied(_NUMBER, _plain_numbers(_first_line(text).rpartition("=")[2])), None)
+
+
+def _not_denied(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Where a pattern is found, but not right behind a "not"."""
+    return (match for match in pattern.finditer(text) if not _is_denied(match))
+
+
+def _is_denied(match: re.Match[str]) -> bool:
+    return _DENIED.search(match.string, max(0, match.start() - DENIAL_CHARS), match.start()) is not None
 
 
 def _first_number(text: str) -> Fraction | None:
@@ -319,19 +364,19 @@ def _read_number(text: str) -> str | None:
 
 
 def _last_number(text: str) -> str | None:
-    spelled = map(_spelled, reversed(list(_NUMBER.finditer(_plain_numbers(text)))))
-    return next((each for each in spelled if each is not None), None)
+    numbers = reversed(list(_NUMBER.finditer(_plain_numbers(text))))
+    return next((spelled for match in numbers if not _is_denied(match) and (spelled := _spelled(match)) is not None), None)
 
 
 def _read_choice(text: str) -> str | None:
-    match = _LEADING_LETTER.match(text) or _LONE_LETTER.search(_first_line(text))
+    match = _LEADING_LETTER.match(text) or next(_not_denied(_LONE_LETTER, _first_line(text)), None)
     return (match[1] or match[2]).upper() if match else None
 
 
 def _last_choice(text: str) -> str | None:
     if len(text.strip("().:* ")) == 1:
         return _read_choice(text)
-    letters = [match[1] or match[2] for match in _LONE_LETTER.finditer(text)]
+    letters = [match[1] or match[2] for match in _not_denied(_LONE_LETTER, text)]
     return letters[-1].upper() if letters else None
 
 
@@ -347,6 +392,8 @@ def _read_yesno(text: str) -> str | None:
 
 def _last_yesno(text: str) -> str | None:
     words = list(_YES_NO.finditer(text))
+    if words and _VERDICT_FIRST.match(text) and not any(word[2].lower() in ("yes", "no") for word in words[1:]):
+        return _yes_or_no(words[0])  # what is true or false behind it may be anything
     verdicts = [match for match in words if match[2] != "no" or not _NONE_OF.match(text, match.end())]
     return _yes_or_no((verdicts or words)[-1]) if words else None
 

@@ -24,6 +24,9 @@ _VERDICT = re.compile(
     re.IGNORECASE,
 )
 
+_SUPPOSED = re.compile(r"\b(?:would|could|might)(?:\s{1,3}(?:also|be|been|have|not|only|still)){0,4}\s{1,3}\Z", re.IGNORECASE)
+SUPPOSED_CHARS = 40
+
 
 async def critique(query: Query, attempt: str, call: Call, *, model: str, max_tokens: int = CHECK_TOKENS) -> str:
     """What a model says of an attempt, greedily, booked as a verifier's call.
@@ -37,9 +40,18 @@ async def critique(query: Query, attempt: str, call: Call, *, model: str, max_to
 
 
 def approves(critique: str) -> bool | None:
-    """Whether a critique finds nothing: none of its verdicts is a refusal, as of a right beginning and a wrong end. None without any."""
-    verdicts = [(verdict["good"] is None) == (verdict["denied"] is not None) for verdict in _VERDICT.finditer(critique)]
+    """Whether a critique finds nothing: none of its verdicts is a refusal, as of a right beginning and a wrong end. None without any.
+
+    What would or might be right or wrong is no verdict.
+    """
+    said = (verdict for verdict in _VERDICT.finditer(critique) if not _is_supposed(critique, verdict))
+    verdicts = [(verdict["good"] is None) == (verdict["denied"] is not None) for verdict in said]
     return all(verdicts) if verdicts else None
+
+
+def _is_supposed(critique: str, verdict: re.Match[str]) -> bool:
+    at = verdict.end("denied") if verdict["denied"] else verdict.start()
+    return _SUPPOSED.search(critique, max(0, at - SUPPOSED_CHARS), at) is not None
 
 
 class SelfCheck:

@@ -448,3 +448,82 @@ def test_a_hostile_megabyte_costs_little(unit: str) -> None:
     as_reference(reply, "a\n" * 2_000)
     infer_kind(reply)
     assert time.process_time() - started < 0.5  # a dozen calls and a wide margin for a busy machine
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("The answer is 10^6.", "1000000"),
+        ("The answer is $2^{-3}$.", "0.125"),
+        (r"\boxed{2^{10}}", "1024"),
+        ("2 * 3^2 = 18", "18"),
+        ("The area is 5 m^2", "5"),
+        (r"The answer is \sqrt{16}.", "4"),
+        ("√49", "7"),
+        ("3\u00a0000", "3000"),
+        ("It costs 1’234’567 francs", "1234567"),
+        ("1'234.50", "1234.5"),
+        ("1_000", "1000"),
+        ("He is 5'11", "11"),
+        ("2½", "2.5"),
+        ("½", "0.5"),
+        ("1 ¾ cups", "1.75"),
+        ("⅔", "2/3"),
+    ],
+)
+def test_powers_roots_groups_and_fraction_signs_are_worth_what_they_stand_for(reply, answer):
+    assert extract(reply, "number") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "answer"),
+    [
+        ("The answer is not 12, it is 14.", "number", "14"),
+        ("The answer isn't 12 but 14", "number", "14"),
+        ("It is 12, not 14.", "number", "12"),
+        ("(13 - 8) * (5 - 3) = 10, not 24", "number", "10"),
+        ("The correct option is B, not A.", "choice", "B"),
+        ("The answer is not A. It's B", "choice", "B"),
+        ("The answer is not option C. It is option D.", "choice", "D"),
+        ("Not (A) but (B).", "choice", "B"),
+        ("It is B rather than A", "choice", "B"),
+        ("It is not A.", "choice", None),
+    ],
+)
+def test_what_is_denied_is_no_answer(reply, kind, answer):
+    assert extract(reply, kind) == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("I don't think that is true.", "no"),
+        ("I do not believe the statement is true", "no"),
+        ("It is not the case that this is true", "no"),
+        ("That cannot be true.", "no"),
+        ("It can't be true.", "no"),
+        ("That is never true.", "no"),
+        ("I doubt that is true", "no"),
+        ("This is far from true", "no"),
+        ("I don't think it's false", "yes"),
+        ("I don't know, but I think it's true", "yes"),
+        ("I don't see why not: true", "yes"),
+        ("Since whales do not lay eggs the statement is true", "yes"),
+    ],
+)
+def test_an_opinion_is_denied_and_not_what_it_is_about(reply, answer):
+    assert extract(reply, "yesno") == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("No. It is true that birds fly, but penguins do not.", "no"),
+        ("Yes. It is not true that all birds fly.", "yes"),
+        ("**No**, it's true only on Sundays", "no"),
+        ("No, wait. Yes.", "yes"),
+        ("Yes or no? It is false.", "no"),
+    ],
+)
+def test_a_verdict_that_comes_first_is_not_undone_by_what_is_true_of_other_things(reply, answer):
+    assert extract(reply, "yesno") == answer

@@ -25,6 +25,9 @@ REFUSALS = [
     "Right, so first 2+3=6. That is incorrect.",
 ]
 APPROVALS = [
+    "12 would be wrong, so the attempt's 14 is correct.",
+    "It would be wrong to say 13. The attempt is correct.",
+    "A careless reader might be wrong here; this is correct.",
     "Correct.",
     "This is the correct answer.",
     "I found no errors.",
@@ -55,6 +58,9 @@ def test_praise_and_denied_faults_are_approvals(said):
 
 
 SILENT = [
+    "12 would be wrong.",
+    "The attempt would be correct had it added 3.",
+    "That would not have been correct.",
     "",
     "Let me see.",
     "Is the attempt correct? No.",
