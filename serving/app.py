@@ -135,9 +135,9 @@ class Routes:
     def guarded(self, name: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint whose errors become answers, and that is counted."""
 
-        on_answered = partial(self._services.metrics.answered, name)
 
         async def serve(request: Request) -> Response:
+            on_answered = partial(self._services.metrics.answered, name)
             try:
                 return Counted(await self._answer(request, endpoint), on_answered)
             except Exception:  # whatever it is, the exchange answers for it
