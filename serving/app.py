@@ -135,7 +135,6 @@ class Routes:
     def guarded(self, name: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint whose errors become answers, and that is counted."""
 
-
         async def serve(request: Request) -> Response:
             on_answered = partial(self._services.metrics.answered, name)
             try:
