@@ -20,6 +20,7 @@ TAIL_CHARS = 4_000
 MAX_NESTED = 4  # times that markup may come to light under markup; who nests deeper does it to keep us busy
 STATED_CHARS = 300  # how far behind "the answer is" an answer may reach
 STATED_TRIES = 16  # how many of the last markers are tried
+DENIAL_CHARS = 40  # in front of a letter or a number, in which it may be denied
 MAX_NUMBER_CHARS = 400  # longer ones are noise, and Python refuses to spell integers of more than 4,300 digits
 SHORT_CHARS = 80  # a text reply no longer than this is an answer as a whole
 
@@ -45,7 +46,6 @@ _DENIED = re.compile(  # in front of what is not the answer
     r"(?:\bnot|n['’]t|\brather\s{1,3}than|\binstead\s{1,3}of)\s{1,3}(?:(?:the\s{1,3})?(?:answer|choice|letter|number|option)\s{1,3})?[(*\"'“‘]{0,4}\Z",
     re.IGNORECASE,
 )
-DENIAL_CHARS = 40
 _ARTICLE = r"[ \t]+(?!(?:and|as|because|but|due|for|given|is|not|or|since)\b)(?-i:[a-z])"  # what makes of "a" an article
 _LEADING_LETTER = re.compile(
     r"\W{0,8}(?:option|choice|letter|answer)?\W{0,8}"

@@ -9,6 +9,7 @@ from rheostat.policies.base import Call, Candidate, GenerateRequest
 from rheostat.policies.prompts import check
 
 CHECK_TOKENS = 96
+SUPPOSED_CHARS = 40  # in front of a verdict, in which it may be only supposed
 # What a negation does not reach across: the end of its clause ("It is not 11, so the attempt is wrong").
 _WORD = r"\s+(?!(?:so|but|and|as|because|since|thus|hence|therefore|then|which|-)(?!\S))[^\s,;:.!?()–—]+"
 _NEGATION = r"(?:\b(?:not(?!\s+only)|never|cannot|neither|nothing|without|avoid(?:s|ed|ing)?|free\s+(?:of|from)|no(?!\s+doubt))|n['’]t)"
@@ -25,7 +26,6 @@ _VERDICT = re.compile(
 )
 
 _SUPPOSED = re.compile(r"\b(?:would|could|might)(?:\s{1,3}(?:also|be|been|have|not|only|still)){0,4}\s{1,3}\Z", re.IGNORECASE)
-SUPPOSED_CHARS = 40
 
 
 async def critique(query: Query, attempt: str, call: Call, *, model: str, max_tokens: int = CHECK_TOKENS) -> str:

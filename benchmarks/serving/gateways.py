@@ -126,19 +126,20 @@ def _litellm(place: Place) -> Process:
 
 
 def _bare(place: Place) -> Process:
-    port = free_port()
-    command = [sys.executable, str(HERE / "bare.py"), "--port", str(port), "--upstream", str(place.upstream)]
-    return place.start("bare", command, port)
+    return _yardstick(place, "bare")
 
 
 def _least(place: Place) -> Process:
-    port, bundle = free_port(), place.bundles.get(LEAST_ENCODER)
+    bundle = place.bundles.get(LEAST_ENCODER)
     if bundle is None:
         raise FileNotFoundError(f"decides with --encoder {LEAST_ENCODER}")
-    files = ["--bundle", str(bundle.resolve()), "--log", str(place.folder / "least.jsonl")]
-    return place.start(
-        "least", [sys.executable, str(HERE / "least.py"), "--port", str(port), "--upstream", str(place.upstream), *files], port
-    )
+    return _yardstick(place, "least", "--bundle", str(bundle.resolve()), "--log", str(place.folder / "least.jsonl"))
+
+
+def _yardstick(place: Place, name: str, *more: str) -> Process:
+    port = free_port()
+    command = [sys.executable, str(HERE / f"{name}.py"), "--port", str(port), "--upstream", str(place.upstream), *more]
+    return place.start(name, command, port)
 
 
 def _sidecar(place: Place, encoder: str = "") -> Process:

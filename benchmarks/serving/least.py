@@ -1,6 +1,6 @@
 """The least router there can be on uvicorn, aiohttp and LightGBM: the bare proxy that knows keys, decides and logs. A yardstick.
 
-    python benchmarks/serving/least.py --port 9001 --upstream 9000 --bundle FOLDER
+    python benchmarks/serving/least.py --port 9001 --upstream 9000 --bundle FOLDER --log FILE
 
 What it adds is what this machine takes for deciding in Python at all: no limits, no books, no checks, no calibration, one
 model behind. Reads the files of a bundle, but imports nothing of the project.
